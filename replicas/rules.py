@@ -1,0 +1,162 @@
+"""PURE. What may stand in a replica's fields and in the health_check block (contract A6), in one place.
+
+Called by the model fields' validators (so by the admin form and `full_clean`) and by config.py for the YAML. Each
+rule takes a value as it was given and returns it as it is stored, or raises `RuleBroken` with a message that says
+what is allowed. Must not know where a value comes from: the caller names the field.
+"""
+
+from __future__ import annotations
+
+import math
+from urllib.parse import SplitResult, urlsplit
+
+MAX_URL_LENGTH = 255
+MAX_NAME_LENGTH = 63
+MAX_SECONDS = 3600.0
+MAX_COUNT = 1_000_000
+
+
+class RuleBroken(ValueError):
+    """A value that is not allowed; the text says what is, and how to mend it."""
+
+
+def replica_url(value: object) -> str:
+    """`http(s)://host[:port]`, host lower-cased, port kept as written, a trailing `/` taken off.
+
+    Refused: another scheme, no host, a path other than `/`, a query, a fragment, user info, a port out of range.
+    """
+    if not isinstance(value, str):
+        raise RuleBroken("must be text like http://streamer-a:8000")
+    text = value.strip()
+    if len(text) > MAX_URL_LENGTH:
+        raise RuleBroken(f"must be at most {MAX_URL_LENGTH} characters")
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise RuleBroken("must not contain spaces or control characters")
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise RuleBroken(f"is not a URL ({error}); write it like http://streamer-a:8000") from error
+    if parts.scheme not in ("http", "https"):
+        raise RuleBroken("must begin with http:// or https://, like http://streamer-a:8000")
+    if not host:
+        raise RuleBroken("must name a host, like http://streamer-a:8000")
+    _refuse_all_but_the_address(parts, text)
+    if port == 0 or parts.netloc.endswith(":"):
+        raise RuleBroken("must have a port from 1 to 65535, or none for the scheme's own")
+    shown_host = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown_host}" + (f":{port}" if port is not None else "")
+
+
+def _refuse_all_but_the_address(parts: SplitResult, text: str) -> None:
+    if "@" in parts.netloc:
+        raise RuleBroken("must not contain user info; credentials go into the setting ROUTER_UPSTREAM_AUTHORIZATION")
+    if parts.path not in ("", "/"):
+        raise RuleBroken(f"must not have a path ({parts.path!r}); the paths are settings of the router")
+    if parts.query or "?" in text:
+        raise RuleBroken("must not have a query (?…)")
+    if parts.fragment or "#" in text:
+        raise RuleBroken("must not have a fragment (#…)")
+
+
+def same_replica(url: str) -> str:
+    """What two normalised URLs of one server have in common: the scheme's default port made explicit.
+
+    `http://a` and `http://a:80` are stored as written, but are one replica and must not be added twice.
+    """
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return f"{parts.scheme}://{parts.hostname}:{port}"
+
+
+def replica_name(value: object) -> str:
+    """A label for people: 1 to 63 printable characters, stripped."""
+    if not isinstance(value, str) or not value.strip():
+        raise RuleBroken("must be text, at least one character; leave it out to get the URL's host and port")
+    text = value.strip()
+    if len(text) > MAX_NAME_LENGTH:
+        raise RuleBroken(f"must be at most {MAX_NAME_LENGTH} characters")
+    if not text.isprintable():
+        raise RuleBroken("must not contain line breaks or control characters")
+    return text
+
+
+def default_name(url: str) -> str:
+    """The name of a replica that was given none: its URL's host and port."""
+    return urlsplit(url).netloc[:MAX_NAME_LENGTH]
+
+
+def weight(value: object) -> float:
+    """A finite number > 0: the replica's share when sessions are balanced."""
+    number = _number(value)
+    if not number > 0:
+        raise RuleBroken("must be greater than 0; to send a replica nothing, set its state to draining")
+    return number
+
+
+def max_sessions(value: object) -> int:
+    """A whole number ≥ 1: the replica's slots."""
+    return _count(value, "to send a replica nothing, set its state to draining")
+
+
+def seconds(value: object) -> float:
+    """A duration > 0 and ≤ 3600 s, fractions allowed (interval and timeout of the probes)."""
+    number = _number(value)
+    if not number > 0:
+        raise RuleBroken("must be greater than 0 seconds")
+    if number > MAX_SECONDS:
+        raise RuleBroken(f"must be at most {MAX_SECONDS:g} seconds")
+    return number
+
+
+def threshold(value: object) -> int:
+    """A whole number ≥ 1 of consecutive probes."""
+    return _count(value, "1 acts on the first probe")
+
+
+def health_path(value: object) -> str:
+    """The path that probes ask for: begins with one `/`; a query is allowed, a fragment or a space is not."""
+    if not isinstance(value, str) or not value.startswith("/") or value.startswith("//"):
+        raise RuleBroken("must be a path that begins with one /, like /health")
+    if len(value) > MAX_URL_LENGTH:
+        raise RuleBroken(f"must be at most {MAX_URL_LENGTH} characters")
+    if "#" in value or not value.isascii() or not value.isprintable() or " " in value:
+        raise RuleBroken("must not contain spaces, #, or characters outside ASCII")
+    return value
+
+
+def port(value: object) -> int:
+    """A TCP port, 1 to 65535."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
+        raise RuleBroken("must be a whole number from 1 to 65535")
+    return value
+
+
+def flag(value: object) -> bool:
+    """true or false, and nothing that only looks like it (`yes` in quotes, 1)."""
+    if not isinstance(value, bool):
+        raise RuleBroken("must be true or false")
+    return value
+
+
+def _number(value: object) -> float:
+    # bool is an int to Python, but `weight: true` is a slip, not a weight.
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise RuleBroken("must be a number")
+    try:
+        number = float(value)
+    except OverflowError as error:
+        raise RuleBroken("must be a finite number") from error
+    if not math.isfinite(number):
+        raise RuleBroken("must be a finite number")
+    return number
+
+
+def _count(value: object, remedy: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RuleBroken("must be a whole number")
+    if value < 1:
+        raise RuleBroken(f"must be at least 1; {remedy}")
+    if value > MAX_COUNT:
+        raise RuleBroken(f"must be at most {MAX_COUNT}")
+    return value

@@ -1,0 +1,18 @@
+"""What an ASGI server runs: `daphne routerproject.asgi:application`. HTTP goes to Django, streams to the proxy."""
+
+import os
+
+import django
+from channels.routing import ProtocolTypeRouter
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "routerproject.settings")
+django.setup(set_prefix=False)
+
+from proxy import daphne, routing  # noqa: E402  (models need the setup above)
+from routerproject.checks import refuse_to_start  # noqa: E402
+
+refuse_to_start()
+daphne.install()
+
+application = ProtocolTypeRouter({"http": get_asgi_application(), "websocket": routing.application()})

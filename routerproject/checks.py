@@ -1,0 +1,50 @@
+"""What `manage.py check` says about this installation, and what keeps a server from starting with half of it.
+
+Registered by apps.py, run by Django's commands and by asgi.py. Each message says what is wrong and what is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+
+START = "router"  # the tag of the checks that the server's start depends on
+
+
+@checks.register(START)
+def settings_are_usable(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    return [checks.Error(str(problem), id="router.E001") for problem in settings.ENVIRONMENT.problems]
+
+
+@checks.register(START)
+def daphne_can_be_taken_over(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    from proxy import daphne
+
+    return [
+        checks.Error(f"Daphne cannot carry sessions here: {fault}.", hint=daphne.HINT, id="router.E002")
+        for fault in daphne.seam_faults()
+    ]
+
+
+@checks.register(checks.Tags.security, deploy=True)
+def https_in_production(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    if settings.HTTPS_ONLY:
+        return []
+    return [
+        checks.Error(
+            "HTTPS_ONLY is false: passwords and session cookies of operators travel in the clear.",
+            hint="Set HTTPS_ONLY=true, and BEHIND_PROXY=true where a proxy of yours ends TLS.",
+            id="router.E003",
+        )
+    ]
+
+
+def refuse_to_start() -> None:
+    """Raise ImproperlyConfigured with every error among the start checks; return None when there is none."""
+    faults = [message for message in checks.run_checks(tags=[START]) if message.level >= checks.ERROR]
+    if faults:
+        raise ImproperlyConfigured("the router does not start:\n" + "\n".join(f"- {f.msg}" for f in faults))

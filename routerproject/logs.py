@@ -1,0 +1,36 @@
+"""How the router's processes write their logs: to standard error, as text or as JSON lines.
+
+Called by settings.py. A line never holds a prompt, a token or a query value; libraries that would print headers
+or URLs are kept quiet here, whatever LOG_LEVEL says.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# At DEBUG or INFO these print request headers (ROUTER_UPSTREAM_AUTHORIZATION is one) and internal URLs.
+QUIET_LOGGERS = ("websockets", "httpx", "httpcore", "hpack", "asyncio", "twisted", "autobahn")
+
+
+def logging_config(level: str, style: str) -> dict[str, Any]:
+    """Django's LOGGING for `level` (a name of the logging module) and `style` (`text` or `json`)."""
+    formatters = {
+        "text": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"},
+        "json": {
+            "()": "pythonjsonlogger.json.JsonFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+            "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
+        },
+    }
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {style: formatters[style]},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": style}},
+        "root": {"handlers": ["stderr"], "level": level},
+        "loggers": {
+            # Django's default handlers would print each of its lines a second time.
+            "django": {"handlers": [], "level": level, "propagate": True},
+            **{name: {"level": "WARNING"} for name in QUIET_LOGGERS},
+        },
+    }

@@ -1,0 +1,266 @@
+"""All settings of the router, read from the environment once, at start.
+
+README.md lists every variable with its unit and default; a test holds the two together. What an operator changes
+while the router runs (replicas, thresholds) is in the database, not here. A value that cannot be used is collected in
+`ENVIRONMENT.problems`: `manage.py check` prints them and the server refuses to start (checks.py, asgi.py).
+"""
+
+from pathlib import Path
+from typing import Any
+
+from routerproject.environment import Environment, Problem, kept_secret
+from routerproject.logs import logging_config
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+ENVIRONMENT = Environment()
+_env = ENVIRONMENT
+
+MIB = 1024 * 1024
+
+
+def _is_path(value: str) -> bool:
+    return value.startswith("/") and not any(c in value for c in "?#%<> \t") and "//" not in value
+
+
+def _is_header_value(value: str) -> bool:
+    return value.isascii() and value.isprintable()
+
+
+# --- the process ---------------------------------------------------------------------------------------------------
+
+VAR_DIR = Path(
+    _env.text(
+        "ROUTER_VAR_DIR",
+        str(BASE_DIR / "var"),
+        allowed="an absolute path of a folder the router may write",
+        valid=lambda value: Path(value).is_absolute(),
+    )
+)
+DEBUG = _env.flag("DEBUG", False)
+LOG_LEVEL = _env.text(
+    "LOG_LEVEL",
+    "INFO",
+    allowed="DEBUG, INFO, WARNING, ERROR or CRITICAL",
+    valid=lambda value: value in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+)
+LOG_FORMAT = _env.text("LOG_FORMAT", "text", allowed="text or json", valid=lambda value: value in ("text", "json"))
+LOGGING = logging_config(LOG_LEVEL, LOG_FORMAT)
+LOGGING_CONFIG = "logging.config.dictConfig"
+
+SECRET_KEY = _env.text(
+    "SECRET_KEY",
+    "",
+    allowed="50 or more random characters; unset: made once and kept in ROUTER_VAR_DIR/secret_key",
+    valid=lambda value: len(value) >= 50,
+    secret=True,
+)
+if not SECRET_KEY:
+    try:
+        SECRET_KEY = kept_secret(VAR_DIR / "secret_key")
+    except OSError as error:
+        SECRET_KEY = "unusable: " + "-" * 50  # Django needs one to get as far as reporting the problem
+        _env.problems.append(
+            Problem("ROUTER_VAR_DIR", str(VAR_DIR), f"a folder the router may write ({error.strerror})")
+        )
+
+# --- HTTP ----------------------------------------------------------------------------------------------------------
+
+ALLOWED_HOSTS = _env.words(
+    "ALLOWED_HOSTS",
+    ["localhost", "127.0.0.1", "[::1]"],
+    allowed="host names without scheme or port; .example.com means it and its subdomains",
+    valid=lambda value: "/" not in value and " " not in value,
+)
+CSRF_TRUSTED_ORIGINS = _env.words(
+    "CSRF_TRUSTED_ORIGINS",
+    [],
+    allowed="origins with their scheme, like https://router.example.com",
+    valid=lambda value: value.startswith(("http://", "https://")),
+)
+HTTPS_ONLY = _env.flag("HTTPS_ONLY", False)
+# Only then are X-Forwarded-For, -Proto and -Host of a request believed: anyone can write them.
+BEHIND_PROXY = _env.flag("BEHIND_PROXY", False)
+
+SECURE_SSL_REDIRECT = HTTPS_ONLY
+SESSION_COOKIE_SECURE = HTTPS_ONLY
+CSRF_COOKIE_SECURE = HTTPS_ONLY
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS_ONLY else 0
+if BEHIND_PROXY:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    USE_X_FORWARDED_HOST = True
+X_FRAME_OPTIONS = "DENY"
+SILENCED_SYSTEM_CHECKS = [
+    "security.W005",  # HSTS for subdomains, and
+    "security.W021",  # preloading it, are for the owner of the whole domain to decide, not for one host of it
+]
+
+# Answered for whatever Host, and never redirected: load balancers probe by address (middleware.py).
+MACHINE_PATHS = ("/livez", "/readyz", "/status", "/metrics")
+
+# --- the session path ----------------------------------------------------------------------------------------------
+
+ROUTER_STREAM_PATHS = _env.words(
+    "ROUTER_STREAM_PATHS", ["/v1/stream"], allowed="paths that begin with / and have no ? # % < >", valid=_is_path
+)
+ROUTER_UPSTREAM_PATH = _env.text(
+    "ROUTER_UPSTREAM_PATH", "/v1/stream", allowed="a path that begins with / and has no ? # % < >", valid=_is_path
+)
+ROUTER_MAX_MESSAGE_BYTES = _env.integer("ROUTER_MAX_MESSAGE_BYTES", 48 * MIB, low=1024, high=1024 * MIB, unit="bytes")
+ROUTER_CONNECT_TIMEOUT_SECONDS = _env.seconds("ROUTER_CONNECT_TIMEOUT_SECONDS", 2, low=0.1, high=60)
+ROUTER_FAILOVER_TIMEOUT_SECONDS = _env.seconds("ROUTER_FAILOVER_TIMEOUT_SECONDS", 10, low=0.1, high=300)
+ROUTER_PING_INTERVAL_SECONDS = _env.seconds("ROUTER_PING_INTERVAL_SECONDS", 20, low=0.1, high=3600)
+ROUTER_PING_TIMEOUT_SECONDS = _env.seconds("ROUTER_PING_TIMEOUT_SECONDS", 20, low=0.1, high=3600)
+# The handshake's own headers are made anew for each leg, and the X-Forwarded ones are the router's to write.
+_UNFORWARDABLE = ("host", "connection", "upgrade", "content-length", "transfer-encoding", "x-request-id")
+ROUTER_FORWARD_HEADERS = [
+    name.lower()
+    for name in _env.words(
+        "ROUTER_FORWARD_HEADERS",
+        ["Origin", "User-Agent", "Accept-Language", "Traceparent", "Tracestate"],
+        allowed="header names that pass from a client to its replica; not "
+        + ", ".join(_UNFORWARDABLE)
+        + ", Sec-WebSocket-… or X-Forwarded-…",
+        valid=lambda value: (
+            value.replace("-", "").isalnum()
+            and value.isascii()
+            and value.lower() not in _UNFORWARDABLE
+            and not value.lower().startswith(("sec-websocket-", "x-forwarded-"))
+        ),
+    )
+]
+ROUTER_UPSTREAM_AUTHORIZATION = _env.text(
+    "ROUTER_UPSTREAM_AUTHORIZATION",
+    "",
+    allowed="the value of an Authorization header, like 'Bearer …', in printable ASCII",
+    valid=_is_header_value,
+    secret=True,
+)
+ROUTER_UPSTREAM_CA_FILE = _env.text(
+    "ROUTER_UPSTREAM_CA_FILE",
+    "",
+    allowed="the absolute path of a PEM file with the CA certificates that sign https replicas",
+    valid=lambda value: Path(value).is_absolute() and Path(value).is_file(),
+)
+
+# --- storage -------------------------------------------------------------------------------------------------------
+
+ROUTER_HISTORY_DAYS = _env.integer("ROUTER_HISTORY_DAYS", 14, low=1, high=3650, unit="days")
+
+# No wait for a database is longer than this, so that a session's client hears the truth within 3 s.
+DATABASE_TIMEOUT_SECONDS = 2.5
+# Of these, SQLite's own wait for a lock is 1 s a try; routerproject/sqlite3 tries again within the rest.
+_SQLITE_BUSY_SECONDS = 1
+
+
+def _database(config: dict[str, Any]) -> dict[str, Any]:
+    timeout_ms = int(DATABASE_TIMEOUT_SECONDS * 1000)
+    options: dict[str, Any]
+    if config["ENGINE"].endswith("sqlite3"):
+        config = {**config, "ENGINE": "routerproject.sqlite3"}
+        options = {
+            "timeout": _SQLITE_BUSY_SECONDS,
+            # Check-then-write is safe from the first statement on: no lock is upgraded in mid-transaction.
+            "transaction_mode": "IMMEDIATE",
+            # WAL: readers (every placement) never wait for the writer. With it, NORMAL is safe against a crash.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        }
+    else:
+        options = {
+            "connect_timeout": 2,  # libpq takes whole seconds, 2 the least
+            "tcp_user_timeout": timeout_ms,
+            "keepalives_idle": 2,
+            "keepalives_interval": 1,
+            "keepalives_count": 2,
+            "options": f"-c statement_timeout={timeout_ms} -c lock_timeout={timeout_ms}"
+            f" -c idle_in_transaction_session_timeout={timeout_ms}",
+        }
+    return {**config, "OPTIONS": options | config.get("OPTIONS", {})}
+
+
+DATABASES = {
+    "default": _database(
+        _env.database(
+            "DATABASE_URL",
+            {"ENGINE": "django.db.backends.sqlite3", "NAME": str(VAR_DIR / "router.sqlite3")},
+        )
+    )
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = _env.text(
+    "REDIS_URL",
+    "",
+    allowed="redis://[user:password@]host:port/number, rediss://… or unix://…",
+    valid=lambda value: value.startswith(("redis://", "rediss://", "unix://")),
+    secret=True,
+)
+CHANNEL_LAYERS: dict[str, dict[str, Any]] = {
+    "default": (
+        # The core layer keeps at most 100 messages a channel; the pub/sub one has no bound.
+        {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [REDIS_URL]}}
+        if REDIS_URL
+        else {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+    )
+}
+
+# --- Django --------------------------------------------------------------------------------------------------------
+
+ROOT_URLCONF = "routerproject.urls"
+ASGI_APPLICATION = "routerproject.asgi.application"
+INSTALLED_APPS = [
+    "daphne",  # before staticfiles: its runserver speaks ASGI
+    "routerproject.apps.RouterProjectConfig",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "replicas.apps.ReplicasConfig",
+    "proxy.apps.ProxyConfig",
+    "demo.apps.DemoConfig",
+]
+MIDDLEWARE = [
+    "routerproject.middleware.MachinePaths",
+    "routerproject.middleware.ContentSecurityPolicy",
+    "django.middleware.security.SecurityMiddleware",
+    "servestatic.middleware.ServeStaticMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "/static/"
+STATIC_ROOT = VAR_DIR / "static"
+# Served from where they are in the code, so that pages have their styles with or without `collectstatic`, and
+# never those of an older release. What collectstatic gathers is for a web server in front.
+SERVESTATIC_USE_FINDERS = True

@@ -1,0 +1,16 @@
+"""Which page answers which address. The stream paths answer plain HTTP too: with what they are for."""
+
+from django.conf import settings
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, include, path
+from django.views.generic import RedirectView
+
+from proxy.views import upgrade_required
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("admin/", admin.site.urls),
+    path("", include("replicas.urls")),
+    path("", include("demo.urls")),
+    path("favicon.ico", RedirectView.as_view(url=settings.STATIC_URL + "demo/favicon.svg")),
+    *(path(stream_path.removeprefix("/"), upgrade_required) for stream_path in settings.ROUTER_STREAM_PATHS),
+]
