@@ -1,0 +1,8 @@
+"""The data plane: put one client's session on one replica, and keep it there."""
+
+from django.apps import AppConfig
+
+
+class ProxyConfig(AppConfig):
+    name = "proxy"
+    verbose_name = "Sessions"

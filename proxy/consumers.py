@@ -1,0 +1,206 @@
+"""The story of one session, readable from top to bottom.
+
+Made by Channels for each WebSocket on a stream path. The story runs as a task of its own, because Channels gives a
+consumer one message at a time: a handler that waited for a replica would not hear that its client left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import uuid
+from collections.abc import Coroutine
+from typing import Any
+
+from channels.exceptions import StopConsumer
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+
+from proxy import errors
+from proxy.errors import Ending
+from proxy.forwarding import Handshake, forwarded_headers, forwarded_query
+from proxy.links import TAKE_OVER, ClientLink, LinkClosed, MessageLink, TakeOver
+from proxy.placement import DatabaseAway, ranked_replicas
+from proxy.relay import relay
+from proxy.session import Session
+from proxy.upstream import ReplicaLink, ReplicaRefused, ReplicaUnreachable, open_replica
+
+logger = logging.getLogger("proxy.session")
+
+# For all goodbyes together when the server is being stopped.
+HURRY_SECONDS = 2.0
+
+
+class StreamConsumer(AsyncWebsocketConsumer):
+    """Selects a replica for one client and bridges to it (contract A1)."""
+
+    # A layer that is not defined: with one, a failure of Redis would end the session (design, decision 9).
+    channel_layer_alias = "none"
+
+    session: Session
+    link: ClientLink
+    story: asyncio.Task[None] | None = None
+
+    async def connect(self) -> None:
+        """Accept at once: whatever there is to say, the client can only hear it in-band (design, decision 1)."""
+        self.session = Session(id=uuid.uuid4().hex, client=_address(self.scope))
+        subprotocol = next(iter(self.scope["subprotocols"]), None)
+        offer = TakeOver(settings.ROUTER_MAX_MESSAGE_BYTES)
+        await self.base_send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": [], TAKE_OVER: offer})
+        self.link = offer.link or MessageLink(self.base_send, secure=self.scope.get("scheme") == "wss")
+        self.session.opened(self.scope["path"])
+        self.story = asyncio.create_task(self._tell(subprotocol), name=f"session {self.session.id}")
+
+    async def _tell(self, subprotocol: str | None) -> None:
+        replica: ReplicaLink | None = None
+        try:
+            found = await self._unless_client_leaves(self._find_replica(subprotocol))
+            if isinstance(found, Ending):
+                ending = found
+            else:
+                replica = found
+                ending = await relay(self.link, replica, self.session.id)
+        except asyncio.CancelledError:
+            # The server stops and waits for us: time for a goodbye, not for a client that does not read.
+            await self._goodbye_in_a_hurry(errors.router_stops(), replica)
+            return
+        except Exception:
+            logger.exception("session %s: fault of the router", self.session.id)
+            ending = errors.router_failed(self.session.id)
+        # Logged before the goodbyes: a peer that is slow to answer its close does not make the session longer.
+        self.session.ended(ending, self.link, replica)
+        await self._say_goodbye(ending, replica)
+
+    async def _find_replica(self, subprotocol: str | None) -> ReplicaLink | Ending:
+        """Try the replicas in order until one gives a session, all within ROUTER_FAILOVER_TIMEOUT_SECONDS."""
+        try:
+            order = await ranked_replicas()
+        except DatabaseAway:
+            logger.warning("session %s: the database does not answer", self.session.id, exc_info=True)
+            return errors.router_unavailable()
+        if not order:
+            return errors.no_healthy_replica()
+        handshake = self._handshake(subprotocol)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + settings.ROUTER_FAILOVER_TIMEOUT_SECONDS
+        for candidate in order:
+            timeout = min(settings.ROUTER_CONNECT_TIMEOUT_SECONDS, deadline - loop.time())
+            if timeout <= 0:
+                break
+            try:
+                replica = await open_replica(candidate.url, handshake, timeout)
+            except ReplicaUnreachable as fault:
+                self.session.attempt_failed(candidate.name, str(fault))
+            except ReplicaRefused as fault:
+                self.session.attempt_failed(candidate.name, str(fault))
+                break
+            else:
+                self.session.placed(candidate.name)
+                return replica
+        return errors.every_attempt_failed(self.session.id, "every attempt failed")
+
+    async def _unless_client_leaves(self, finding: Coroutine[Any, Any, ReplicaLink | Ending]) -> ReplicaLink | Ending:
+        """The result of `finding`, or how the client ended the session meanwhile; then nothing is left open."""
+        search = asyncio.create_task(finding, name=f"session {self.session.id}: placement")
+        leaving = asyncio.create_task(self.link.wait_gone(), name=f"session {self.session.id}: departure")
+        taken = False
+        try:
+            await asyncio.wait({search, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if leaving.done():
+                return _departed_early(leaving.result())
+            taken = True
+            return search.result()
+        finally:
+            leaving.cancel()
+            if not taken:
+                await _abandon(search)
+
+    async def _say_goodbye(self, ending: Ending, replica: ReplicaLink | None) -> None:
+        """Tell both sides. At the same time: a client that is slow to go must not keep a slot of the replica."""
+        async with asyncio.TaskGroup() as group:
+            if replica is not None:
+                group.create_task(replica.close(ending.to_replica or errors.Close(None)))
+            group.create_task(self._tell_client(ending))
+
+    async def _goodbye_in_a_hurry(self, ending: Ending, replica: ReplicaLink | None) -> None:
+        self.session.ended(ending, self.link, replica)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HURRY_SECONDS):
+                await self._say_goodbye(ending, replica)
+        self.link.abort()
+
+    async def _tell_client(self, ending: Ending) -> None:
+        if ending.error_frame is not None:
+            with contextlib.suppress(LinkClosed):
+                await self.link.send(ending.error_frame)
+        await self.link.close(ending.to_client or errors.Close(None))
+
+    def _handshake(self, subprotocol: str | None) -> Handshake:
+        return Handshake(
+            query=forwarded_query(self.scope["query_string"]),
+            subprotocol=subprotocol,
+            headers=forwarded_headers(
+                self.scope["headers"],
+                session=self.session.id,
+                allowed=settings.ROUTER_FORWARD_HEADERS,
+                client_address=self.scope["client"][0] if self.scope.get("client") else None,
+                secure=self.link.secure,
+                behind_proxy=settings.BEHIND_PROXY,
+                authorization=settings.ROUTER_UPSTREAM_AUTHORIZATION,
+            ),
+        )
+
+    # --- what Channels calls ---
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            # The server ends us (shutdown, or a client gone for long): the story's task is ours to end.
+            if self.story is not None and not self.story.done():
+                self.story.cancel()
+                await asyncio.wait({self.story})
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        # Past Channels' per-message database cleanup: it hops to a shared thread, and one slow query would stall
+        # every session's frames (and, before the accept, outlast Daphne's handshake timeout).
+        handlers = {
+            "websocket.connect": self.websocket_connect,
+            "websocket.receive": self.websocket_receive,
+            "websocket.disconnect": self.websocket_disconnect,
+        }
+        await handlers[message["type"]](message)
+
+    async def websocket_receive(self, message: dict[str, Any]) -> None:
+        if isinstance(self.link, MessageLink):
+            text = message.get("text")
+            await self.link.message_received(message["bytes"] if text is None else text)
+
+    async def websocket_disconnect(self, message: dict[str, Any]) -> None:
+        if self.story is not None:
+            if isinstance(self.link, MessageLink):
+                self.link.departed(message.get("code", 1005), message.get("reason"))
+            await asyncio.wait({self.story})
+        raise StopConsumer
+
+
+async def _abandon(search: asyncio.Task[ReplicaLink | Ending]) -> None:
+    """End `search`; a replica that it opened in the very moment its client left gets a close."""
+    search.cancel()
+    await asyncio.wait({search})
+    if not search.cancelled() and search.exception() is None:
+        found = search.result()
+        if isinstance(found, ReplicaLink):
+            await found.close(errors.Close(errors.GOING_AWAY))
+
+
+def _departed_early(closed: LinkClosed) -> Ending:
+    """The client left before a replica was open: there is nobody else to tell."""
+    if closed.refused:
+        return errors.client_broke_the_protocol(closed.refused)
+    return errors.client_closed(closed.close) if closed.close else errors.client_vanished(closed.why)
+
+
+def _address(scope: dict[str, Any]) -> str:
+    return "{}:{}".format(*scope["client"]) if scope.get("client") else "unknown"

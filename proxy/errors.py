@@ -1,0 +1,144 @@
+"""PURE. How a session ends: the error frames and close codes of the contract (A1, and the table in docs).
+
+Called by relay.py and consumers.py, which send what an `Ending` says. Every text here may reach a client: no address,
+URL or exception text may come in.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+GOING_AWAY = 1001
+TOO_BIG = 1009
+INTERNAL_ERROR = 1011
+SERVICE_RESTART = 1012
+TRY_AGAIN_LATER = 1013
+
+MAX_REASON_BYTES = 123  # RFC 6455 §5.5: a control frame holds 125 bytes, the code takes 2
+
+
+@dataclass(frozen=True)
+class Close:
+    """A close frame: `code` None is one without a code (RFC 6455 §7.1.5), as a browser's bare close() sends it."""
+
+    code: int | None
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", cut_reason(self.reason) if self.code is not None else "")
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Who ended a session and why, and what each side is told. None: that side is gone, or has been told."""
+
+    by: str  # "client", "replica" or "router"
+    why: str  # a few words for the log
+    code: int | None  # the close code that the client sent or was sent; None: none was
+    to_client: Close | None = None
+    to_replica: Close | None = None
+    error_frame: str | None = None  # goes to the client before its close
+
+
+def client_closed(close: Close) -> Ending:
+    return Ending("client", "closed", close.code, to_replica=close)
+
+
+def client_vanished(why: str = "vanished") -> Ending:
+    return Ending("client", why, None, to_replica=Close(GOING_AWAY))
+
+
+def client_broke_the_protocol(close: Close) -> Ending:
+    """A message over the limit (1009), or bytes that are no WebSocket (1002, 1007): the client has been told."""
+    why = "message over the limit" if close.code == TOO_BIG else "client broke the WebSocket protocol"
+    return Ending("router", why, close.code, to_replica=Close(GOING_AWAY))
+
+
+def replica_closed(close: Close) -> Ending:
+    return Ending("replica", "closed", close.code, to_client=close)
+
+
+def replica_message_too_big(limit: int) -> Ending:
+    return Ending(
+        "router",
+        "replica's message over the limit",
+        TOO_BIG,
+        to_client=Close(TOO_BIG, f"replica's message over the limit of {limit} bytes"),
+        to_replica=Close(GOING_AWAY),
+    )
+
+
+def replica_lost(session: str, why: str) -> Ending:
+    return Ending(
+        "replica",
+        why,
+        INTERNAL_ERROR,
+        to_client=Close(INTERNAL_ERROR, "replica_lost"),
+        error_frame=_bridge_failed("replica lost", session),
+    )
+
+
+def every_attempt_failed(session: str, why: str) -> Ending:
+    return Ending(
+        "router",
+        why,
+        INTERNAL_ERROR,
+        to_client=Close(INTERNAL_ERROR, "replica_unreachable"),
+        error_frame=_bridge_failed("no replica could be reached", session),
+    )
+
+
+def router_failed(session: str) -> Ending:
+    """A fault of the router itself; the traceback is in its log."""
+    return Ending(
+        "router",
+        "internal error",
+        INTERNAL_ERROR,
+        to_client=Close(INTERNAL_ERROR, "internal_error"),
+        to_replica=Close(GOING_AWAY),
+        error_frame=_bridge_failed("internal error", session),
+    )
+
+
+def no_healthy_replica() -> Ending:
+    return _unavailable("no_healthy_replica", "router: no healthy replica available")
+
+
+def router_unavailable() -> Ending:
+    """The database, which knows the replicas, does not answer."""
+    return _unavailable("router_unavailable", "router: temporarily unavailable")
+
+
+def router_stops() -> Ending:
+    return Ending(
+        "router",
+        "router stops",
+        SERVICE_RESTART,
+        to_client=Close(SERVICE_RESTART, "router_shutdown"),
+        to_replica=Close(GOING_AWAY),
+    )
+
+
+def error_frame(code: str, message: str, *, retryable: bool) -> str:
+    """The text frame of contract A1. `code` is one of the error codes that clients know."""
+    return json.dumps({"type": "error", "code": code, "message": message, "retryable": retryable})
+
+
+def cut_reason(reason: str) -> str:
+    """`reason` cut to 123 bytes of UTF-8, on a character's boundary."""
+    return reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+
+
+def _bridge_failed(what: str, session: str) -> str:
+    return error_frame("worker_failed", f"router bridge failed: {what} (session {session})", retryable=True)
+
+
+def _unavailable(reason: str, message: str) -> Ending:
+    return Ending(
+        "router",
+        reason,
+        TRY_AGAIN_LATER,
+        to_client=Close(TRY_AGAIN_LATER, reason),
+        error_frame=error_frame("gpu_unavailable", message, retryable=True),
+    )

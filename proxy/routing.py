@@ -1,0 +1,31 @@
+"""Which WebSocket addresses there are: the stream paths, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.routing import URLRouter
+from django.conf import settings
+from django.urls import path, re_path
+
+from proxy.consumers import StreamConsumer
+
+
+class NoSuchStream(AsyncWebsocketConsumer):
+    """Refuses the handshake (HTTP 403): without it a mistyped address would be an exception in the log."""
+
+    channel_layer_alias = "none"
+
+    async def connect(self) -> None:
+        await self.close()
+
+
+def application() -> Any:
+    """The ASGI application for `websocket` scopes."""
+    return URLRouter(
+        [
+            *(path(p.removeprefix("/"), StreamConsumer.as_asgi()) for p in settings.ROUTER_STREAM_PATHS),
+            re_path("", NoSuchStream.as_asgi()),
+        ]
+    )

@@ -1,0 +1,66 @@
+"""What the log says of one session: a line when it opens, one when it ends, one for each failed attempt.
+
+Called by the consumer. Never logs a prompt, a query or a header: they may hold what is not ours to keep.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+
+from proxy.errors import Ending
+from proxy.links import Link
+
+logger = logging.getLogger("proxy.session")
+
+
+@dataclass
+class Session:
+    """One client's WebSocket, from 101 to close. Durations are in seconds, by the monotonic clock."""
+
+    id: str
+    client: str
+    replica: str = ""
+    failed_attempts: int = 0
+    _opened_at: float = field(default_factory=time.monotonic)
+    _placed_at: float | None = None
+
+    def opened(self, path: str) -> None:
+        self._log(logging.INFO, "opened", client=self.client, path=path)
+
+    def attempt_failed(self, replica: str, why: str) -> None:
+        self.failed_attempts += 1
+        self._log(logging.WARNING, "attempt failed", replica=replica, why=why)
+
+    def placed(self, replica: str) -> None:
+        self.replica, self._placed_at = replica, time.monotonic()
+
+    def ended(self, ending: Ending, client: Link, replica: Link | None) -> None:
+        now = time.monotonic()
+        self._log(
+            logging.INFO,
+            "ended",
+            replica=self.replica or "-",
+            by=ending.by,
+            why=ending.why,
+            code=ending.code if ending.code is not None else "-",
+            seconds=round(now - self._opened_at, 3),
+            placed_after=round(self._placed_at - self._opened_at, 3) if self._placed_at else "-",
+            failed_attempts=self.failed_attempts,
+            frames_up=client.received_frames,
+            bytes_up=client.received_bytes,
+            frames_down=replica.received_frames if replica else 0,
+            bytes_down=replica.received_bytes if replica else 0,
+        )
+
+    def _log(self, level: int, event: str, **fields: object) -> None:
+        shown = " ".join(f"{name}={_shown(value)}" for name, value in fields.items())
+        logger.log(
+            level, "session %s %s: %s", self.id, event, shown, extra={"session": self.id, "event": event} | fields
+        )
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return f'"{text}"' if " " in text else text

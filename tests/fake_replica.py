@@ -1,0 +1,117 @@
+"""A real WebSocket server on a real socket that behaves as a test says: echoes, hangs, dies, closes, lies.
+
+Used by the session tests as `async with fake_replica(behaviour=...) as replica:`. What it saw is in `replica.seen`.
+Knows nothing of the router: it is what stands behind it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+Talk = Callable[[ServerConnection], Awaitable[None]]
+
+
+@dataclass
+class Seen:
+    """One connection as the replica saw it."""
+
+    request: Request
+    messages: list[str | bytes] = field(default_factory=list)
+    close_code: int | None = None
+    close_reason: str | None = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass
+class FakeReplica:
+    url: str
+    seen: list[Seen] = field(default_factory=list)
+    connections: int = 0  # TCP connections accepted, WebSocket or not
+
+    async def wait_seen(self, count: int = 1) -> Seen:
+        """The `count`-th session, as soon as it is there."""
+        async with asyncio.timeout(10):
+            while len(self.seen) < count:
+                await asyncio.sleep(0.01)
+        return self.seen[count - 1]
+
+
+async def echo(connection: ServerConnection) -> None:
+    async for message in connection:
+        await connection.send(message)
+
+
+@contextlib.asynccontextmanager
+async def fake_replica(
+    talk: Talk = echo,
+    *,
+    status: int | None = None,
+    headers: dict[str, str] | None = None,
+    tls: ssl.SSLContext | None = None,
+    port: int = 0,
+    **options: Any,
+) -> AsyncIterator[FakeReplica]:
+    """A replica whose sessions run `talk`; with `status` it answers every upgrade with that status instead."""
+    replica = FakeReplica("")
+
+    def process_request(connection: ServerConnection, request: Request) -> Response | None:
+        replica.connections += 1
+        if status is None:
+            return None
+        return Response(status, "Refused", Headers({"Content-Length": "0", "Connection": "close"} | (headers or {})))
+
+    async def handle(connection: ServerConnection) -> None:
+        assert connection.request is not None
+        seen = Seen(connection.request)
+        replica.seen.append(seen)
+        connection.seen = seen  # type: ignore[attr-defined]
+        try:
+            await talk(connection)
+        except ConnectionClosed:
+            pass
+        finally:
+            if connection.close_code is None:
+                await connection.close()
+            await connection.wait_closed()
+            seen.close_code, seen.close_reason = connection.close_code, connection.close_reason
+            seen.over.set()
+
+    options = {"compression": None, "max_size": 64 * 1024 * 1024, "ping_interval": None} | options
+    async with serve(handle, "127.0.0.1", port, process_request=process_request, ssl=tls, **options) as server:
+        found_port = next(iter(server.sockets)).getsockname()[1]
+        replica.url = f"{'https' if tls else 'http'}://localhost:{found_port}" if tls else f"http://127.0.0.1:{found_port}"
+        yield replica
+
+
+@contextlib.asynccontextmanager
+async def raw_server(
+    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[FakeReplica]:
+    """A server that speaks bytes: hung handshakes, wrong ones, garbage after the 101."""
+    replica = FakeReplica("")
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        replica.connections += 1
+        try:
+            await talk(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    replica.url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+    try:
+        yield replica
+    finally:
+        server.close()
