@@ -82,7 +82,9 @@ class ReplicaLink:
     async def send(self, message: Message) -> None:
         try:
             await self._connection.send(message)
-        except ConnectionClosed as error:
+        except (ConnectionClosed, AttributeError) as error:
+            if not self._lost:
+                raise
             raise self._departure() from error
 
     def ping(self) -> None:
@@ -96,13 +98,20 @@ class ReplicaLink:
             async with asyncio.timeout(CLOSE_SECONDS):
                 # None makes a close frame without a code.
                 await self._connection.close(close.code, close.reason)  # type: ignore[arg-type]
-        except TimeoutError:
-            pass  # it stopped reading; close() would wait for it past its own timeout
+        except (TimeoutError, AttributeError):
+            pass  # it stopped reading: close() would wait for it past its own timeout
         finally:
-            self._connection.transport.abort()
+            self.abort()
 
     def abort(self) -> None:
-        self._connection.transport.abort()
+        if not self._lost:
+            self._connection.transport.abort()
+
+    @property
+    def _lost(self) -> bool:
+        # asyncio's abort() raises AttributeError on a transport that closed itself after its last flush. The library
+        # calls it in that state too: after this, an AttributeError of its calls means no more than "closed".
+        return self._connection.connection_lost_waiter.done()
 
     def _departure(self) -> LinkClosed:
         protocol = self._connection.protocol
