@@ -48,7 +48,8 @@ class StreamConsumer(AsyncWebsocketConsumer):
         subprotocol = next(iter(self.scope["subprotocols"]), None)
         offer = TakeOver(settings.ROUTER_MAX_MESSAGE_BYTES)
         await self.base_send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": [], TAKE_OVER: offer})
-        self.link = offer.link or MessageLink(self.base_send, secure=self.scope.get("scheme") == "wss")
+        secure = self.scope.get("scheme") == "wss"
+        self.link = offer.link or MessageLink(self.base_send, secure, offer.max_message_bytes)
         self.session.opened(self.scope["path"])
         self.story = asyncio.create_task(self._tell(subprotocol), name=f"session {self.session.id}")
 

@@ -138,20 +138,21 @@ class MessageLink:
     """A client by ASGI messages: what any ASGI server gives us.
 
     The server pings, limits messages and echoes closes itself. An ASGI application can hold a client back only by
-    not asking for its next message, and then it does not hear of its departure either: push-back begins late
-    enough (`HIGH_BYTES`) that this happens only while a replica has stopped reading.
+    not asking for its next message, and then it does not hear of its departure either. So push-back begins late:
+    at a whole message while the session is being placed, at `HIGH_BYTES` once it is, where it means that the
+    replica has stopped reading.
     """
 
     HIGH_BYTES = 1024 * 1024
 
-    def __init__(self, send: Callable[[dict[str, Any]], Awaitable[None]], secure: bool) -> None:
+    def __init__(self, send: Callable[[dict[str, Any]], Awaitable[None]], secure: bool, max_message_bytes: int) -> None:
         self.heard_at: float | None = None
         self.secure = secure
         self.received_frames = self.received_bytes = 0
         self._send = send
         self._room = asyncio.Event()
         self._room.set()
-        self._inbox = Inbox(self.HIGH_BYTES, self._room.clear, self._room.set)
+        self._inbox = Inbox(max_message_bytes, self._room.clear, self._room.set)
         self._gone: asyncio.Future[LinkClosed] = asyncio.get_running_loop().create_future()
         self._closed = False
 
@@ -180,6 +181,7 @@ class MessageLink:
             self._leave(LinkClosed(self, Close(None if code == 1005 else code, reason or "")))
 
     async def receive(self) -> Message:
+        self._inbox.high = self.HIGH_BYTES
         return await self._inbox.get()
 
     async def send(self, message: Message) -> None:

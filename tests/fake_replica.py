@@ -36,14 +36,19 @@ class Seen:
 class FakeReplica:
     url: str
     seen: list[Seen] = field(default_factory=list)
-    connections: int = 0  # TCP connections accepted, WebSocket or not
+    connections: int = 0  # upgrades asked for, whether or not they became sessions
+    _arrival: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def wait_seen(self, count: int = 1) -> Seen:
         """The `count`-th session, as soon as it is there."""
-        async with asyncio.timeout(10):
-            while len(self.seen) < count:
-                await asyncio.sleep(0.01)
+        async with asyncio.timeout(10), self._arrival:
+            await self._arrival.wait_for(lambda: len(self.seen) >= count)
         return self.seen[count - 1]
+
+    async def arrived(self, seen: Seen) -> None:
+        async with self._arrival:
+            self.seen.append(seen)
+            self._arrival.notify_all()
 
 
 async def echo(connection: ServerConnection) -> None:
@@ -73,7 +78,7 @@ async def fake_replica(
     async def handle(connection: ServerConnection) -> None:
         assert connection.request is not None
         seen = Seen(connection.request)
-        replica.seen.append(seen)
+        await replica.arrived(seen)
         connection.seen = seen  # type: ignore[attr-defined]
         try:
             await talk(connection)
@@ -89,7 +94,9 @@ async def fake_replica(
     options = {"compression": None, "max_size": 64 * 1024 * 1024, "ping_interval": None} | options
     async with serve(handle, "127.0.0.1", port, process_request=process_request, ssl=tls, **options) as server:
         found_port = next(iter(server.sockets)).getsockname()[1]
-        replica.url = f"{'https' if tls else 'http'}://localhost:{found_port}" if tls else f"http://127.0.0.1:{found_port}"
+        replica.url = (
+            f"{'https' if tls else 'http'}://localhost:{found_port}" if tls else f"http://127.0.0.1:{found_port}"
+        )
         yield replica
 
 
@@ -110,7 +117,7 @@ async def raw_server(
             writer.close()
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
-    replica.url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+    replica.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield replica
     finally:

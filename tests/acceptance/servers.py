@@ -35,7 +35,8 @@ COMMANDS = {
     # The options that README.md names for uvicorn.
     "uvicorn": [
         "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws-max-size", str(MAX_MESSAGE_BYTES),
-        "--ws-per-message-deflate", "false", "--log-level", "warning", "routerproject.asgi:application",
+        "--ws-per-message-deflate", "false", "--no-proxy-headers", "--log-level", "warning",
+        "routerproject.asgi:application",
     ],
 }  # fmt: skip
 
@@ -81,7 +82,9 @@ class Router:
 
 def environment(var: Path, **changes: str) -> dict[str, str]:
     """The environment of a router process: this one's without its router settings, and with a var folder of its own."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ROUTER_", "DATABASE_", "REDIS_"))}
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith(("ROUTER_", "DATABASE_", "REDIS_"))
+    }
     return kept | {"ROUTER_VAR_DIR": str(var), "DJANGO_SETTINGS_MODULE": os.environ["DJANGO_SETTINGS_MODULE"]} | changes
 
 

@@ -1,0 +1,23 @@
+"""Certificates of replicas that speak https: from a CA that the routers of these tests know, or with a fault."""
+
+from __future__ import annotations
+
+import datetime
+import ssl
+
+import trustme
+
+AUTHORITY = trustme.CA()
+_LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+
+
+def server_tls(fault: str = "") -> ssl.SSLContext:
+    """A server's context for `localhost`, with one `fault`: "unknown CA", "wrong host", "expired" or none."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority = trustme.CA() if fault == "unknown CA" else AUTHORITY
+    name = "elsewhere.example" if fault == "wrong host" else "localhost"
+    until = (
+        {"not_before": _LONG_AGO, "not_after": _LONG_AGO + datetime.timedelta(days=90)} if fault == "expired" else {}
+    )
+    authority.issue_cert(name, **until).configure_cert(context)
+    return context
