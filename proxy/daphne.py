@@ -42,7 +42,7 @@ class StreamProtocol(WebSocketProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         if self._link is not None:
-            self._link.data_received(data)
+            self._link.data_received(data)  # not by way of autobahn's buffer: that copies
         else:
             super().dataReceived(data)
 

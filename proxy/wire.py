@@ -55,6 +55,7 @@ class WireLink:
         # Bounded: send() waits until it is empty, so it holds one message, and pongs up to PONG_BYTES.
         self._outbox: deque[bytes] = deque()
         self._outbox_bytes = 0
+        self._waiting_pong_bytes = 0
         self._writable = True
         self._drained = asyncio.Event()
         self._drained.set()
@@ -227,7 +228,10 @@ class WireLink:
         for data in self._protocol.data_to_send():
             if not data:
                 self._wants_eof = True
-            elif not (only_pongs and self._outbox_bytes > PONG_BYTES):
+                continue
+            if only_pongs:
+                self._waiting_pong_bytes += len(data)
+            if not only_pongs or self._waiting_pong_bytes <= PONG_BYTES:
                 self._outbox_bytes += len(data)
                 self._outbox.extend(data[start : start + PIECE_BYTES] for start in range(0, len(data), PIECE_BYTES))
         self._push()
@@ -240,6 +244,7 @@ class WireLink:
         if self._outbox:
             self._drained.clear()
             return
+        self._waiting_pong_bytes = 0
         self._drained.set()
         if self._wants_eof:
             self._wants_eof = False
