@@ -9,12 +9,14 @@ connections by timers on the wall clock.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import daphne.server  # noqa: F401  (first: it installs the asyncio reactor that the next import binds to)
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 
 from proxy.links import TAKE_OVER, TakeOver
 from proxy.wire import WireLink
@@ -74,9 +76,15 @@ class StreamProtocol(WebSocketProtocol):
             super().handle_exception(exception)
 
 
-def install() -> None:
-    """Have Daphne make its WebSocket connections from StreamProtocol. May be called again."""
+def install(at_shutdown: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Have Daphne make its WebSocket connections from StreamProtocol, and wait for `at_shutdown` before it stops.
+
+    Daphne's own ending of applications fails (KeyError) while it still lists an upgrade of the last second.
+    """
     WebSocketFactory.protocol = StreamProtocol
+    reactor.addSystemEventTrigger(
+        "before", "shutdown", lambda: Deferred.fromFuture(asyncio.ensure_future(at_shutdown()))
+    )
 
 
 def seam_faults() -> list[str]:

@@ -7,6 +7,7 @@ a library's text to a client: those are in `__cause__`, for the log.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl
 from functools import cache
@@ -94,6 +95,8 @@ class ReplicaLink:
             self._connection.send_data()
 
     async def close(self, close: Close) -> None:
+        # Its answer comes behind what it has sent: a reader that is held back would never see it.
+        discarding = asyncio.create_task(self._discard(), name="discard a replica's last messages")
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 # None makes a close frame without a code.
@@ -101,7 +104,13 @@ class ReplicaLink:
         except (TimeoutError, AttributeError):
             pass  # it stopped reading: close() would wait for it past its own timeout
         finally:
+            discarding.cancel()
             self.abort()
+
+    async def _discard(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                await self._connection.recv()
 
     def abort(self) -> None:
         if not self._lost:

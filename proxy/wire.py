@@ -215,6 +215,9 @@ class WireLink:
         if watch.poll(0):
             self.abort()  # it closed its connection behind data that we have not read
             return
+        # Where even its FIN is stuck behind data that the kernel has no room for, a frame of ours makes it say RST.
+        if not self._outbox:
+            self.ping()
         self._departure_check = self._loop.call_later(DEPARTURE_CHECK_SECONDS, self._check_departure)
 
     def _cancel_departure_check(self) -> None:

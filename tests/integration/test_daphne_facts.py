@@ -62,7 +62,7 @@ async def test_install_makes_daphne_use_our_protocol() -> None:
     """WebSocketFactory.protocol names the class of every connection."""
     original = WebSocketFactory.protocol
     try:
-        seam.install()
+        seam.install(at_shutdown=asyncio.Event().wait)
         assert WebSocketFactory.protocol is seam.StreamProtocol
     finally:
         WebSocketFactory.protocol = original
@@ -106,6 +106,14 @@ def test_a_reply_reaches_the_protocol_with_its_extra_keys() -> None:
     """Server.handle_reply hands the whole message on: that is how the take-over is offered."""
     source = inspect.getsource(daphne.server.Server.handle_reply)
     assert "protocol.handle_reply(message)" in source
+
+
+async def test_daphnes_own_shutdown_fails_on_a_recent_upgrade() -> None:
+    """The reason for our own trigger: an upgrade's HTTP half is listed for a second, without an application."""
+    server = daphne.server.Server(None, endpoints=["tcp:0"])
+    server.connections = {object(): {"connected": 0.0, "disconnected": 0.0}}
+    with pytest.raises(KeyError):
+        server.kill_all_applications()
 
 
 def test_daphne_waits_for_cancelled_applications_at_its_end() -> None:
