@@ -53,8 +53,7 @@ class StreamProtocol(WebSocketProtocol):
             super().consumeData()
         else:
             # What came in one segment with the upgrade: autobahn has it already when onOpen runs.
-            early: bytes = self.data
-            self.data = b""
+            early, self.data = self.data, b""  # type: ignore[has-type]
             if early:
                 self._link.data_received(early)
 
@@ -82,9 +81,11 @@ def install(at_shutdown: Callable[[], Coroutine[Any, Any, None]]) -> None:
     Daphne's own ending of applications fails (KeyError) while it still lists an upgrade of the last second.
     """
     WebSocketFactory.protocol = StreamProtocol
-    reactor.addSystemEventTrigger(
-        "before", "shutdown", lambda: Deferred.fromFuture(asyncio.ensure_future(at_shutdown()))
-    )
+
+    def finish() -> Deferred[None]:
+        return Deferred.fromFuture(asyncio.ensure_future(at_shutdown()))
+
+    reactor.addSystemEventTrigger("before", "shutdown", finish)  # type: ignore[arg-type]
 
 
 def seam_faults() -> list[str]:

@@ -91,7 +91,7 @@ class Replica(models.Model):
     )
     primary = models.BooleanField(
         default=False,
-        help_text="The primary is filled first. At most one replica is; the list’s action “Make primary” moves the mark.",
+        help_text="The primary is filled first. At most one replica is; “Make primary” in the list moves the mark.",
     )
     weight = models.FloatField(
         default=1.0, validators=[validate_weight], help_text="Its share of the sessions, relative to the others; > 0."
@@ -135,26 +135,30 @@ class Replica(models.Model):
     def __str__(self) -> str:
         return self.name or self.url
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        self.name = self.name or rules.default_name(self.url)
+        super().save(*args, **kwargs)
+
     def clean_fields(self, exclude: Any = None) -> None:
         super().clean_fields(exclude)
-        self.url = rules.replica_url(self.url)
+        if "url" not in (exclude or ()):
+            self.url = rules.replica_url(self.url)
 
     def clean(self) -> None:
         problems = {}
         others = list(Replica.objects.exclude(pk=self.pk))
-        here = rules.same_replica(self.url)
+        try:
+            here = rules.same_replica(rules.replica_url(self.url))
+        except rules.RuleBroken:
+            here = ""  # clean_fields has said so
         twin = next((other for other in others if rules.same_replica(other.url) == here), None)
         if twin and twin.url != self.url:  # the same URL is the unique constraint's to name
             problems["url"] = f"“{self.url}” is the same server as the replica “{twin}” ({twin.url})."
         marked = next((other for other in others if other.primary), None)
         if self.primary and marked:
-            problems["primary"] = f"“{marked}” is the primary; move the mark with the list’s action “Make primary”."
+            problems["primary"] = f"“{marked}” is the primary; the list’s action “Make primary” moves the mark."
         if problems:
             raise ValidationError(problems)
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        self.name = self.name or rules.default_name(self.url)
-        super().save(*args, **kwargs)
 
     # What follows is read at placement, in the status page and in the admin alike. Each reason has its name.
 

@@ -14,9 +14,11 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import environ
+
+Value = TypeVar("Value")
 
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
@@ -88,12 +90,12 @@ class Environment:
     def _read(
         self,
         name: str,
-        default: Any,
-        cast: Callable[[str], Any],
-        valid: Callable[[Any], object],
+        default: Value,
+        cast: Callable[[str], Value],
+        valid: Callable[[Value], object],
         allowed: str,
         secret: bool = False,
-    ) -> Any:
+    ) -> Value:
         self.names.append(name)
         # Straight from the mapping: environ's own reader takes a leading "$" in a password for a reference.
         raw = self.source.get(name, "")

@@ -31,6 +31,8 @@ def logging_config(level: str, style: str) -> dict[str, Any]:
         "loggers": {
             # Django's default handlers would print each of its lines a second time.
             "django": {"handlers": [], "level": level, "propagate": True},
+            # A scanner that names a wrong Host gets its 400; a traceback for each would hide what matters.
+            "django.security.DisallowedHost": {"level": "CRITICAL"},
             **{name: {"level": "WARNING"} for name in QUIET_LOGGERS},
         },
     }

@@ -58,7 +58,7 @@ def ContentSecurityPolicy(get_response: Callable[[HttpRequest], Answer]) -> Call
     if iscoroutinefunction(get_response):
 
         async def protect_async(request: HttpRequest) -> HttpResponseBase:
-            return _protected(await get_response(request))  # type: ignore[misc]
+            return _protected(await get_response(request))
 
         return protect_async
 

@@ -11,6 +11,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("", include("replicas.urls")),
     path("", include("demo.urls")),
-    path("favicon.ico", RedirectView.as_view(url=settings.STATIC_URL + "demo/favicon.svg")),
+    path("favicon.ico", RedirectView.as_view(url=f"{settings.STATIC_URL}demo/favicon.svg")),
     *(path(stream_path.removeprefix("/"), upgrade_required) for stream_path in settings.ROUTER_STREAM_PATHS),
 ]

@@ -33,6 +33,6 @@ class RetryingCursor(base.SQLiteCursorWrapper):
                     raise
 
 
-class DatabaseWrapper(base.DatabaseWrapper):
+class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[no-redef]
     def create_cursor(self, name: str | None = None) -> Any:
         return self.connection.cursor(factory=RetryingCursor)

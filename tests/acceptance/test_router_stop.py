@@ -34,7 +34,7 @@ async def test_after_sessions_no_socket_of_them_remains(router: Router) -> None:
 
     async def count_settles_at(expected: int) -> None:
         async with asyncio.timeout(10):
-            while len(os.listdir(descriptors)) > expected:  # noqa: ASYNC110  (another process tells us nothing)
+            while len(os.listdir(descriptors)) > expected:
                 await asyncio.sleep(0.05)
 
     async with fake_replica() as replica:

@@ -1,0 +1,211 @@
+"""The admin: where operators add replicas, mark the primary, drain, and see what the prober sees.
+
+Health is shown and never edited here: the prober alone writes it. What cells and sections look like is in
+admin_display.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, path, reverse
+
+from replicas.admin_display import HealthSection
+from replicas.health import ProbeResult
+from replicas.models import HealthTransition, Replica, ReplicaState, RouterSettings
+from replicas.probe import Report, http_client, probe
+
+SHOWN_TRANSITIONS = 20
+
+admin.site.site_header = "Stream router"
+admin.site.site_title = "Stream router"
+admin.site.index_title = "Operations"
+admin.site.enable_nav_sidebar = False  # three tables need no sidebar, and the list of replicas needs the width
+
+
+class TransitionInline(admin.TabularInline):
+    """The latest changes of a replica's status."""
+
+    model = HealthTransition
+    fields = readonly_fields = ("at", "old_status", "new_status", "reason")
+    extra = max_num = 0
+    can_delete = False
+    verbose_name_plural = f"Last {SHOWN_TRANSITIONS} changes of status"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[HealthTransition]:
+        found = super().get_queryset(request)
+        replica = request.resolver_match and request.resolver_match.kwargs.get("object_id")
+        if replica:
+            latest = found.filter(replica_id=unquote(replica)).order_by("-at", "-id")
+            found = found.filter(pk__in=list(latest.values_list("pk", flat=True)[:SHOWN_TRANSITIONS]))
+        return found
+
+    def has_add_permission(self, request: HttpRequest, obj: Replica | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Replica | None = None) -> bool:
+        return False
+
+
+@admin.register(Replica)
+class ReplicaAdmin(HealthSection, admin.ModelAdmin):
+    list_display = (
+        "named", "primary_mark", "status_badge", "state_badge", "weight", "slots", "latency", "last_probe",
+        "last_error", "last_change",
+    )  # fmt: skip
+    list_filter = ("state", "health__status")
+    list_select_related = ("health",)
+    search_fields = ("name", "url")
+    actions = ("make_primary", "drain", "activate", "disable", "probe_now")
+    ordering = ("id",)
+    inlines = (TransitionInline,)
+    fieldsets = (
+        (None, {"fields": ("name", "url", "primary", "state", "weight", "max_sessions")}),
+        ("What the prober sees", {"fields": HealthSection.fields_shown}),
+    )
+    readonly_fields = HealthSection.fields_shown
+    save_on_top = False
+
+    def get_fieldsets(self, request: HttpRequest, obj: Replica | None = None) -> Any:
+        return super().get_fieldsets(request, obj) if obj else self.fieldsets[:1]
+
+    def get_inlines(self, request: HttpRequest, obj: Replica | None) -> Any:
+        return self.inlines if obj else ()
+
+    # --- make primary: as an action, and with one click in the row ---
+
+    def get_urls(self) -> list[URLPattern]:
+        make_primary = path(
+            "<path:object_id>/make-primary/",
+            self.admin_site.admin_view(self.make_primary_view),
+            name="replicas_replica_make_primary",
+        )
+        return [make_primary, *super().get_urls()]
+
+    def make_primary_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """POST from a row's button; back to the list."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        self._move_mark(request, get_object_or_404(Replica, pk=unquote(object_id)))
+        return HttpResponseRedirect(reverse("admin:replicas_replica_changelist"))
+
+    @admin.action(description="Make primary", permissions=["change"])
+    def make_primary(self, request: HttpRequest, queryset: QuerySet[Replica]) -> None:
+        if queryset.count() != 1:
+            self.message_user(request, "Select the one replica that is to be the primary.", messages.ERROR)
+            return
+        self._move_mark(request, queryset.get())
+
+    def _move_mark(self, request: HttpRequest, replica: Replica) -> None:
+        with transaction.atomic():
+            # All rows, locked: two operators who mark different replicas at once come one after the other.
+            list(Replica.objects.select_for_update().values_list("pk"))
+            Replica.objects.filter(primary=True).exclude(pk=replica.pk).update(primary=False)
+            Replica.objects.filter(pk=replica.pk).update(primary=True)
+            self.log_change(request, replica, "Made primary.")
+        self.message_user(request, f"{replica} is the primary now.", messages.SUCCESS)
+
+    # --- the operator's intent ---
+
+    @admin.action(description="Drain: keep sessions, take no new ones", permissions=["change"])
+    def drain(self, request: HttpRequest, queryset: QuerySet[Replica]) -> None:
+        self._set_state(request, queryset, ReplicaState.DRAINING)
+
+    @admin.action(description="Activate", permissions=["change"])
+    def activate(self, request: HttpRequest, queryset: QuerySet[Replica]) -> None:
+        self._set_state(request, queryset, ReplicaState.ACTIVE)
+
+    @admin.action(description="Disable: drain, and stop probing", permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[Replica]) -> None:
+        self._set_state(request, queryset, ReplicaState.DISABLED)
+
+    def _set_state(self, request: HttpRequest, queryset: QuerySet[Replica], state: ReplicaState) -> None:
+        with transaction.atomic():
+            changed = list(queryset.exclude(state=state))
+            Replica.objects.filter(pk__in=[replica.pk for replica in changed]).update(state=state)
+            for replica in changed:
+                self.log_change(request, replica, f"State: {state.label}.")
+        names = ", ".join(str(replica) for replica in changed) or "No replica"
+        self.message_user(request, f"{names}: now {state.label.lower()}.", messages.SUCCESS)
+
+    # --- probe now ---
+
+    @admin.action(description="Probe now, and show what it finds", permissions=["view"])
+    def probe_now(self, request: HttpRequest, queryset: QuerySet[Replica]) -> None:
+        """Shows the result and writes nothing: health is the prober's, or one probe would be counted twice."""
+        replicas, plan = list(queryset), RouterSettings.current()
+        found = async_to_sync(_probe_all)([replica.url for replica in replicas], plan)
+        for replica, (result, report) in zip(replicas, found, strict=True):
+            if result.ok:
+                readiness = f", says “{report.readiness}”" if report.readiness else ""
+                self.message_user(request, f"{replica}: answered in {result.latency_ms:.0f} ms{readiness}.")
+            else:
+                self.message_user(request, f"{replica}: failed ({result.error}).", messages.WARNING)
+
+
+async def _probe_all(urls: list[str], plan: RouterSettings) -> list[tuple[ProbeResult, Report]]:
+    async with http_client() as client:
+        return await asyncio.gather(*(probe(client, url, plan.health_path, plan.timeout_seconds) for url in urls))
+
+
+@admin.register(RouterSettings)
+class RouterSettingsAdmin(admin.ModelAdmin):
+    """One row: its list leads straight to its form."""
+
+    fieldsets = (
+        (
+            "Health check",
+            {
+                "fields": (
+                    "health_path",
+                    "interval_seconds",
+                    "timeout_seconds",
+                    "failure_threshold",
+                    "recovery_threshold",
+                ),
+                "description": "Takes effect within a second, without a restart.",
+            },
+        ),
+    )
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        if not self.has_view_or_change_permission(request):
+            raise PermissionDenied
+        RouterSettings.objects.get_or_create(pk=1)
+        return HttpResponseRedirect(reverse("admin:replicas_routersettings_change", args=[1]))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: RouterSettings | None = None) -> bool:
+        return False
+
+
+@admin.register(HealthTransition)
+class HealthTransitionAdmin(admin.ModelAdmin):
+    """The history of all replicas, for reading."""
+
+    list_display = ("at", "replica", "old_status", "new_status", "reason")
+    list_filter = ("new_status", "replica")
+    list_select_related = ("replica",)
+    date_hierarchy = "at"
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: HealthTransition | None = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: HealthTransition | None = None) -> bool:
+        return False

@@ -1,0 +1,119 @@
+"""How a replica's health looks in the admin: the columns of the list and the read-only section of the form.
+
+Mixed into ReplicaAdmin. Colours are classes of routerproject/static; no style stands in the HTML, because the
+Content-Security-Policy forbids it. Every badge says its word: colour is never the only sign.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.contrib import admin
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
+
+from replicas.health import UNKNOWN
+from replicas.models import Replica, RouterSettings
+
+NOTHING = "–"
+
+
+class HealthColumns:
+    """The list's cells."""
+
+    @admin.display(description="Replica", ordering="name")
+    def named(self, replica: Replica) -> SafeString:
+        return format_html('{}<span class="address">{}</span>', replica.name, replica.url)
+
+    @admin.display(description="Primary", ordering="-primary")
+    def primary_mark(self, replica: Replica) -> SafeString:
+        if replica.primary:
+            return format_html('<span class="mark" title="{}">{}</span>', "The primary is filled first.", "★ primary")
+        # A button of the list's own form, so that it posts with its CSRF token and needs no script.
+        return format_html(
+            '<button type="submit" class="mark-button" formaction="{}" title="Make {} the primary">'
+            "☆ make primary</button>",
+            reverse("admin:replicas_replica_make_primary", args=[replica.pk]),
+            replica.name,
+        )
+
+    @admin.display(description="Status", ordering="health__status")
+    def status_badge(self, replica: Replica) -> SafeString:
+        return format_html('<span class="badge status-{0}">{0}</span>', replica.status)
+
+    @admin.display(description="State", ordering="state")
+    def state_badge(self, replica: Replica) -> SafeString:
+        return format_html('<span class="badge state-{}">{}</span>', replica.state, replica.get_state_display().lower())
+
+    @admin.display(description="Slots", ordering="max_sessions")
+    def slots(self, replica: Replica) -> str:
+        """What the operator says, or else what the replica reports."""
+        if replica.max_sessions:
+            return str(replica.max_sessions)
+        reported = replica.observed and replica.observed.reported_slots
+        return f"{reported} (reported)" if reported is not None else NOTHING
+
+    @admin.display(description="Latency", ordering="health__last_latency_ms")
+    def latency(self, replica: Replica) -> str:
+        found = replica.observed and replica.observed.last_latency_ms
+        return f"{found:.0f} ms" if found is not None else NOTHING
+
+    @admin.display(description="Last error")
+    def last_error(self, replica: Replica) -> str:
+        return (replica.observed and replica.observed.last_error) or NOTHING
+
+    @admin.display(description="Last probe", ordering="health__checked_at")
+    def last_probe(self, replica: Replica) -> str | SafeString:
+        checked = replica.observed and replica.observed.checked_at
+        if not checked:
+            return "never"
+        stale = replica.is_stale(timezone.now(), RouterSettings.current().stale_after)
+        return format_html('{} <span class="badge stale">stale</span>', ago(checked)) if stale else ago(checked)
+
+    @admin.display(description="Last change", ordering="health__status_since")
+    def last_change(self, replica: Replica) -> str:
+        since = replica.observed and replica.observed.status_since
+        return ago(since) if since else NOTHING
+
+
+class HealthSection(HealthColumns):
+    """The form's read-only fields, beside those that are columns too."""
+
+    fields_shown = (
+        "status_badge", "last_probe", "last_change", "last_success", "last_failure", "in_a_row", "latency",
+        "last_error", "reports",
+    )  # fmt: skip
+
+    @admin.display(description="Last success")
+    def last_success(self, replica: Replica) -> str:
+        found = replica.observed and replica.observed.last_ok_at
+        return ago(found) if found else NOTHING
+
+    @admin.display(description="Last failure")
+    def last_failure(self, replica: Replica) -> str:
+        found = replica.observed and replica.observed.last_failure_at
+        return ago(found) if found else NOTHING
+
+    @admin.display(description="In a row")
+    def in_a_row(self, replica: Replica) -> str:
+        seen = replica.observed
+        if not seen or replica.status == UNKNOWN:
+            return NOTHING
+        return f"{seen.consecutive_successes} successes, {seen.consecutive_failures} failures"
+
+    @admin.display(description="It reports")
+    def reports(self, replica: Replica) -> str:
+        seen = replica.observed
+        if not seen:
+            return NOTHING
+        facts = {"readiness": seen.reported_readiness, "slots": seen.reported_slots, "sessions": seen.reported_sessions}
+        return ", ".join(f"{name} {value}" for name, value in facts.items() if value not in (None, "")) or NOTHING
+
+
+def ago(moment: datetime) -> str:
+    """`moment` as people say it: “3 s ago”, “2 hours, 5 minutes ago”."""
+    seconds = (timezone.now() - moment).total_seconds()
+    return f"{max(0, seconds):.0f} s ago" if seconds < 120 else f"{timesince(moment)} ago"

@@ -1,0 +1,204 @@
+"""The config file of contract A6, read: YAML text → a `FileConfig` whose every value keeps the rules of rules.py.
+
+Called by loadreplicas; loading.py applies the result. All that is wrong with a file is found at once and named by key
+and value. Must not touch the database: a refused file changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import yaml
+
+from replicas import rules
+from replicas.models import ReplicaState
+
+ROUTER_KEYS = ("host", "port", "replicas", "health_check")
+DEFAULT_HOST, DEFAULT_PORT = "0.0.0.0", 9000  # noqa: S104  (what the original router listens on)
+
+# The health_check block: key in the file → (field of RouterSettings, rule).
+HEALTH_CHECK: dict[str, tuple[str, Callable[[object], Any]]] = {
+    "path": ("health_path", rules.health_path),
+    "interval_seconds": ("interval_seconds", rules.seconds),
+    "timeout_seconds": ("timeout_seconds", rules.seconds),
+    "failure_threshold": ("failure_threshold", rules.threshold),
+    "recovery_threshold": ("recovery_threshold", rules.threshold),
+}
+
+
+def _state(value: object) -> str:
+    if value not in ReplicaState.values:
+        raise rules.RuleBroken(f"must be one of {', '.join(ReplicaState.values)}")
+    return str(value)
+
+
+# One replica: key in the file → rule; the field of Replica has the same name.
+REPLICA: dict[str, Callable[[object], Any]] = {
+    "url": rules.replica_url,
+    "name": rules.replica_name,
+    "primary": rules.flag,
+    "weight": rules.weight,
+    "max_sessions": lambda value: None if value is None else rules.max_sessions(value),
+    "state": _state,
+}
+
+
+class ConfigRefused(ValueError):
+    """A file that is not applied. `problems` has a line for each thing that is wrong."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass
+class FileConfig:
+    """What a file says: of each replica and of the health check only the keys that stand in it."""
+
+    replicas: list[dict[str, Any]] = field(default_factory=list)
+    health_check: dict[str, Any] = field(default_factory=dict)  # by field of RouterSettings
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    warnings: list[str] = field(default_factory=list)
+
+
+def parse(text: str) -> FileConfig:
+    """Read a file's text. Raises ConfigRefused with every problem of it."""
+    try:
+        document = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader, see below)
+    except yaml.YAMLError as error:
+        raise ConfigRefused([f"the file is not YAML: {_place(error)}"]) from error
+    except RecursionError as error:
+        raise ConfigRefused(["the file is not usable YAML: it is nested too deeply"]) from error
+    reader = _Reader()
+    config = reader.read(document)
+    if reader.problems:
+        raise ConfigRefused(reader.problems)
+    return config
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+        self.config = FileConfig()
+
+    def read(self, document: object) -> FileConfig:
+        router = document.get("router") if isinstance(document, dict) else None
+        if not isinstance(router, dict):
+            self.problems.append("router: missing, or not a mapping; the file must begin with `router:`")
+            return self.config
+        assert isinstance(document, dict)
+        self._warn_of_unknown("", document, ("router",))
+        self._warn_of_unknown("router.", router, ROUTER_KEYS)
+        if router.get("host") is not None:
+            self._read_host(router["host"])
+        if router.get("port") is not None:
+            self._value("router.port", router["port"], rules.port, lambda port: setattr(self.config, "port", port))
+        self._read_replicas(router.get("replicas"))
+        if router.get("health_check") is not None:
+            self._read_health_check(router["health_check"])
+        return self.config
+
+    def _read_host(self, host: object) -> None:
+        if isinstance(host, str) and host.strip() and " " not in host.strip():
+            self.config.host = host.strip()
+        else:
+            self._problem("router.host", host, "must be an address or a host name to listen on, like 0.0.0.0")
+
+    def _read_replicas(self, entries: object) -> None:
+        if not isinstance(entries, list):
+            what = "missing" if entries is None else f"{_shown(entries)} is not a list"
+            self.problems.append(f"router.replicas: {what}; list at least one replica, each with its `url`")
+            return
+        if not entries:
+            self.problems.append("router.replicas: [] is empty; list at least one replica, each with its `url`")
+        for index, entry in enumerate(entries):
+            self._read_replica(f"router.replicas[{index}]", entry)
+        self._check_together()
+
+    def _read_replica(self, key: str, entry: object) -> None:
+        if not isinstance(entry, dict):
+            self._problem(key, entry, "must be a mapping, like `- url: http://streamer-a:8000`")
+            return
+        self._warn_of_unknown(f"{key}.", entry, REPLICA)
+        if entry.get("url") is None:
+            self._problem(key, entry, "lacks `url`, like url: http://streamer-a:8000")
+        found: dict[str, Any] = {"key": key}
+        for name, rule in REPLICA.items():
+            left_out = name not in entry or (entry[name] is None and name != "max_sessions")
+            if not left_out:
+                self._value(f"{key}.{name}", entry[name], rule, partial(found.__setitem__, name))
+        self.config.replicas.append(found)
+
+    def _check_together(self) -> None:
+        """What no entry can break alone: two of the same server, two primaries; and two of a name."""
+        by_server: dict[str, str] = {}
+        by_name: dict[str, str] = {}
+        primaries = []
+        for entry in self.config.replicas:
+            key = entry.pop("key")
+            if "url" in entry:
+                first = by_server.setdefault(rules.same_replica(entry["url"]), key)
+                if first != key:
+                    self._problem(f"{key}.url", entry["url"], f"is a duplicate of {first}.url; remove one of them")
+            if "name" in entry:
+                first = by_name.setdefault(entry["name"], key)
+                if first != key:
+                    self.config.warnings.append(f"{key}.name: {_shown(entry['name'])} is also the name of {first}")
+            if entry.get("primary"):
+                primaries.append(f"{key}.primary")
+        if len(primaries) > 1:
+            self.problems.append(f"{', '.join(primaries)}: true more than once; at most one replica is the primary")
+
+    def _read_health_check(self, block: object) -> None:
+        if not isinstance(block, dict):
+            self._problem("router.health_check", block, "must be a mapping")
+            return
+        self._warn_of_unknown("router.health_check.", block, HEALTH_CHECK)
+        found = self.config.health_check
+        for key, (name, rule) in HEALTH_CHECK.items():
+            if block.get(key) is not None:
+                self._value(f"router.health_check.{key}", block[key], rule, partial(found.__setitem__, name))
+
+    def _value(self, key: str, value: object, rule: Callable[[object], Any], keep: Callable[[Any], None]) -> None:
+        try:
+            keep(rule(value))
+        except rules.RuleBroken as broken:
+            self._problem(key, value, str(broken))
+
+    def _problem(self, key: str, value: object, text: str) -> None:
+        self.problems.append(f"{key}: {_shown(value)} {text}")
+
+    def _warn_of_unknown(self, prefix: str, mapping: dict[Any, Any], known: Any) -> None:
+        for key in mapping:
+            if key not in known:
+                self.config.warnings.append(f"{prefix}{key}: unknown key, ignored; known are {', '.join(known)}")
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses a key written twice: YAML would silently take the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.value in seen and key_node.tag != "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key_node.value!r} stands there twice", key_node.start_mark
+                )
+            if isinstance(key_node.value, str):
+                seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+def _place(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"{what}, line {mark.line + 1}, column {mark.column + 1}" if mark else what
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"

@@ -1,0 +1,132 @@
+"""One HTTP probe of one replica (contract A4): a request in, a `ProbeResult` and a `Report` out.
+
+Called by prober.py, `runhealthchecks --once` and the admin's "probe now". Expected failures are values, never
+exceptions. Must not write anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from django.conf import settings
+from django.utils import timezone
+
+from replicas.health import ProbeResult
+from replicas.rules import MAX_COUNT
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_ERROR_CHARACTERS = 200
+MAX_READINESS_CHARACTERS = 32
+# The words of a JSON answer's `status` that mean: give me sessions. `warming` is not one (contract A7.8).
+READY_WORDS = ("ok", "ready")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a replica says of itself (contract B); None and "" where it does not."""
+
+    slots: int | None = None
+    sessions: int | None = None
+    readiness: str = ""
+
+
+def http_client() -> httpx.AsyncClient:
+    """The client that all probes share. No redirects, no proxies of the environment (contract A7.11)."""
+    verify = ssl.create_default_context()
+    if settings.ROUTER_UPSTREAM_CA_FILE:
+        verify.load_verify_locations(settings.ROUTER_UPSTREAM_CA_FILE)
+    headers = {"User-Agent": "stream-router-probe", "Accept": "application/json", "Accept-Encoding": "identity"}
+    if settings.ROUTER_UPSTREAM_AUTHORIZATION:
+        headers["Authorization"] = settings.ROUTER_UPSTREAM_AUTHORIZATION
+    return httpx.AsyncClient(
+        headers=headers,
+        verify=verify,
+        trust_env=False,
+        follow_redirects=False,
+        timeout=None,  # noqa: S113  (`probe` has one deadline for all of it)
+        # No bound on connections: a probe that waited for another's would be the fault of contract A4.
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=1000, keepalive_expiry=60),
+    )
+
+
+async def probe(client: httpx.AsyncClient, url: str, path: str, timeout_seconds: float) -> tuple[ProbeResult, Report]:
+    """GET `url` + `path` within `timeout_seconds`, connect and body included; at most 64 KiB of it are read.
+
+    A status ≥ 400, any exception and a timeout are failures; so is JSON whose `status` is not "ok" or "ready".
+    """
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(timeout_seconds), client.stream("GET", url + path) as response:
+            body = await _beginning(response)
+        error, report = _verdict(response.status_code, body)
+    except TimeoutError:
+        error, report = f"timeout after {timeout_seconds:g} s", Report()
+    except httpx.HTTPError as failure:
+        error, report = _words(failure), Report()
+    except Exception as failure:  # contract A4: any exception is a failure
+        error, report = type(failure).__name__, Report()
+    latency_ms = None if error else (time.perf_counter() - started) * 1000
+    return ProbeResult(timezone.now(), not error, latency_ms, error[:MAX_ERROR_CHARACTERS]), report
+
+
+async def _beginning(response: httpx.Response) -> bytes:
+    body = b""
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            break  # leaving the stream drops the connection: the rest is not read
+    return body[:MAX_BODY_BYTES]
+
+
+def _verdict(status: int, body: bytes) -> tuple[str, Report]:
+    """What is wrong with an answer ("" for nothing), and what it reports."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        answer = None
+    facts = answer if isinstance(answer, dict) else {}
+    report = _report(facts)
+    if status >= 400:
+        return f"HTTP {status}", report
+    if "status" in facts and report.readiness not in READY_WORDS:
+        return report.readiness or "a status that is no word", report
+    return "", report
+
+
+def _report(facts: dict[str, Any]) -> Report:
+    slots, free = _count(facts.get("total_gpus")), _count(facts.get("available_gpus"))
+    sessions = _count(facts.get("sessions"))
+    if sessions is None and slots is not None and free is not None:
+        sessions = max(0, slots - free)
+    word = facts.get("status")
+    readiness = "".join(c for c in word if c.isprintable()) if isinstance(word, str) else ""
+    return Report(slots, sessions, readiness[:MAX_READINESS_CHARACTERS].strip())
+
+
+def _count(value: object) -> int | None:
+    usable = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_COUNT
+    return int(value) if usable else None  # type: ignore[call-overload]
+
+
+def _words(failure: httpx.HTTPError) -> str:
+    """A few words for operators: the system's own where there are any, without addresses."""
+    cause: BaseException | None = failure
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"TLS: {cause.verify_message}"
+        if isinstance(cause, socket.gaierror):
+            return f"name look-up failed: {cause.strerror}".lower()
+        if isinstance(cause, OSError) and cause.errno and cause.errno > 0:
+            return os.strerror(cause.errno).lower()
+        cause = cause.__cause__ or cause.__context__
+    return {"ConnectError": "cannot connect", "RemoteProtocolError": "not HTTP, or cut off"}.get(
+        type(failure).__name__, type(failure).__name__
+    )

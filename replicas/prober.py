@@ -1,0 +1,231 @@
+"""The loop that probes all replicas and keeps their health rows (contract A4).
+
+`Prober.run` is what `manage.py runhealthchecks` runs. One task a replica, each with its own clock, so that a slow
+replica delays nobody else's probe. Knows no argparse and installs no signal handlers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from dataclasses import dataclass
+from functools import partial
+
+from django.db import Error as DatabaseFault
+
+from replicas.database import Database, prune
+from replicas.health import Thresholds
+from replicas.lease import BEAT_SECONDS, Lease, LeaseLost, own_name
+from replicas.models import Replica, RouterSettings
+from replicas.probe import http_client, probe
+from replicas.record import Known, Record, write
+
+logger = logging.getLogger("replicas.prober")
+
+FOLLOW_SECONDS = 0.5  # additions, edits and deletions are seen within a second
+RETRY_SECONDS = 1.0
+JITTER = 0.1
+SPREAD_SECONDS = 0.5  # the first probes of all replicas, so that they are not one burst
+PRUNE_SECONDS = 3600.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to probe: the health_check block as it is now."""
+
+    path: str
+    interval_seconds: float
+    timeout_seconds: float
+    thresholds: Thresholds
+
+
+def read_plan(interval_seconds: float | None) -> tuple[Plan, list[Replica]]:
+    """How to probe, and whom; `interval_seconds` overrides the settings' own. To be run in the database thread."""
+    row = RouterSettings.current()
+    plan = Plan(row.health_path, interval_seconds or row.interval_seconds, row.timeout_seconds, row.thresholds)
+    return plan, list(Replica.objects.with_health())
+
+
+class Prober:
+    """Probes while it holds the lease, waits while another does, until `stop` is called."""
+
+    def __init__(self, interval_seconds: float | None = None) -> None:
+        self._interval_seconds = interval_seconds
+        self._database = Database()
+        self._lease = Lease(own_name())
+        self._client = http_client()
+        self._stopping = asyncio.Event()
+        self._record = Record()
+        self._unwritten = asyncio.Event()
+        self._plan: Plan
+        self._probes: dict[int, asyncio.Task[None]] = {}
+        self._in_flight: set[int] = set()
+
+    def stop(self) -> None:
+        """Finish the probes in flight, write what they found, release the lease; then `run` returns."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Work until `stop`. Raises only what is a fault of the program: that ends the process, loudly."""
+        try:
+            while not self._stopping.is_set():
+                if await self._wait_for_lease():
+                    try:
+                        await self._hold_lease()
+                    except* LeaseLost:
+                        logger.warning("another prober has taken over the lease; this one waits again")
+        finally:
+            await self._client.aclose()
+            await self._database.close()
+
+    async def _wait_for_lease(self) -> bool:
+        loop, told = asyncio.get_running_loop(), ""
+        while not self._stopping.is_set():
+            try:
+                holder = await self._database(partial(self._lease.try_to_take, loop.time()))
+            except DatabaseFault:
+                self._lease.forget()
+            else:
+                if self._lease.held:
+                    logger.info("this prober (%s) holds the lease and works", holder)
+                    return True
+                if holder != told:
+                    logger.warning("another prober (%s) holds the lease and works; this one waits", holder)
+                    told = holder
+            await self._pause(RETRY_SECONDS)
+        return False
+
+    async def _hold_lease(self) -> None:
+        self._record = Record()
+        self._unwritten.clear()
+        self._probes.clear()
+        self._in_flight.clear()
+        async with asyncio.TaskGroup() as group:
+            side_tasks = [
+                group.create_task(self._follow(group), name="prober: follow the table of replicas"),
+                group.create_task(self._beat(), name="prober: beat"),
+                group.create_task(self._write_as_it_comes(), name="prober: write health"),
+                group.create_task(self._prune_hourly(), name="prober: prune history"),
+            ]
+            await self._stopping.wait()
+            side_tasks[0].cancel()
+            await self._finish_round()
+            for task in side_tasks:
+                task.cancel()
+        await self._last_write()
+
+    # --- probing ---
+
+    async def _follow(self, group: asyncio.TaskGroup) -> None:
+        """Keep one probing task a replica, as the table says now."""
+        while True:
+            try:
+                self._plan, replicas = await self._database(lambda: read_plan(self._interval_seconds))
+            except DatabaseFault:
+                await asyncio.sleep(FOLLOW_SECONDS)
+                continue
+            for replica in replicas:
+                known = self._record.known.get(replica.pk)
+                if known is None or known.url != replica.url:
+                    await self._stop_probing(replica.pk)
+                    known = self._record.add(replica)
+                known.name = replica.name
+                probed = replica.state != Replica.State.DISABLED
+                if probed and replica.pk not in self._probes:
+                    self._probes[replica.pk] = group.create_task(
+                        self._probe_regularly(known), name=f"prober: probe {replica.name}"
+                    )
+                elif not probed:
+                    await self._stop_probing(replica.pk)
+                    if known.health.checked_at is not None:
+                        self._record.reset(known, "disabled")
+                        self._unwritten.set()
+            for gone in set(self._record.known) - {replica.pk for replica in replicas}:
+                await self._stop_probing(gone)
+                self._record.remove(gone)
+            await asyncio.sleep(FOLLOW_SECONDS)
+
+    async def _stop_probing(self, replica_id: int) -> None:
+        if task := self._probes.pop(replica_id, None):
+            task.cancel()
+            await asyncio.wait({task})
+
+    async def _probe_regularly(self, known: Known) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(random.uniform(0, SPREAD_SECONDS))  # noqa: S311  (spreads load, keeps no secret)
+        while not self._stopping.is_set():
+            started = loop.time()
+            self._in_flight.add(known.id)
+            try:
+                result, report = await probe(self._client, known.url, self._plan.path, self._plan.timeout_seconds)
+            finally:
+                self._in_flight.discard(known.id)
+            self._record.observe(known, result, report, self._plan.thresholds)
+            self._unwritten.set()
+            jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
+            # From start to start: the period is the interval, however long a probe takes. In short steps, because
+            # the interval may be edited meanwhile.
+            while (left := started + self._plan.interval_seconds * jitter - loop.time()) > 0:  # noqa: ASYNC110
+                await asyncio.sleep(min(left, FOLLOW_SECONDS))
+
+    async def _finish_round(self) -> None:
+        for replica_id, task in self._probes.items():
+            if replica_id not in self._in_flight:
+                task.cancel()
+        if self._probes:
+            await asyncio.wait(self._probes.values(), timeout=self._plan.timeout_seconds + 1)
+        for task in self._probes.values():
+            task.cancel()
+        self._probes.clear()
+
+    # --- the database ---
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT_SECONDS)
+            try:
+                await self._database(self._lease.beat)
+            except DatabaseFault:
+                continue
+
+    async def _write_as_it_comes(self) -> None:
+        while True:
+            await self._unwritten.wait()
+            self._unwritten.clear()
+            if not await self._write():
+                self._unwritten.set()
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _write(self) -> bool:
+        batch = self._record.take()
+        if batch is None:
+            return True
+        try:
+            # Shielded: cancelled, the thread would go on and commit what is then put back and written twice.
+            await asyncio.shield(self._database(lambda: write(batch, self._lease)))
+        except DatabaseFault:
+            self._record.put_back(batch)
+            return False
+        return True
+
+    async def _last_write(self) -> None:
+        try:
+            await self._write()
+            await self._database(self._lease.release)
+        except (DatabaseFault, LeaseLost):
+            logger.warning("stopped without the last write: the lease is another's or the database is away")
+
+    async def _prune_hourly(self) -> None:
+        while True:
+            with contextlib.suppress(DatabaseFault):  # logged; an hour's delay does no harm
+                await prune(self._database)
+            await asyncio.sleep(PRUNE_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
