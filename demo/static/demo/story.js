@@ -1,0 +1,70 @@
+// The session's story in plain words: what each message and close code means to the person who watches.
+
+const MAX_LINES = 200;
+
+const CLOSE_WORDS = {
+  1000: "The session is over.",
+  1001: "The server went away.",
+  1005: "The session is over.",
+  1006: "The connection was lost.",
+  1008: "The server refused what was sent, or waited for us too long.",
+  1009: "What was sent was too large.",
+  1011: "The server in use failed.",
+  1012: "The router is being restarted.",
+  1013: "There is no room right now.",
+};
+
+const REASON_WORDS = {
+  no_healthy_replica: "No streaming server is up right now.",
+  queue_full: "The waiting line is full.",
+  queue_timeout: "The wait took too long.",
+  router_unavailable: "The router cannot place sessions right now.",
+  session_rejected: "Every GPU is taken right now.",
+  router_shutdown: "The router is being restarted.",
+};
+
+// After these closes a new try makes sense.
+const RETRYABLE_CODES = new Set([1001, 1006, 1011, 1012, 1013]);
+
+export function closeInWords(code, reason) {
+  const words = REASON_WORDS[reason] ?? CLOSE_WORDS[code] ?? "The session was closed.";
+  return `${words} (close ${code}${reason ? `, ${reason}` : ""})`;
+}
+
+export function isRetryable(code) {
+  return RETRYABLE_CODES.has(code);
+}
+
+export function bytesInWords(count) {
+  const units = ["B", "kB", "MB", "GB"];
+  let unit = 0;
+  while (count >= 1000 && unit < units.length - 1) {
+    count /= 1000;
+    unit += 1;
+  }
+  return `${unit === 0 ? count : count.toFixed(1)} ${units[unit]}`;
+}
+
+export class Story {
+  constructor(list) {
+    this.list = list;
+    this.startedAt = performance.now();
+  }
+
+  begin() {
+    this.startedAt = performance.now();
+  }
+
+  // kind: "", "good" or "bad". The newest line stands on top.
+  tell(text, kind = "") {
+    const line = document.createElement("li");
+    line.className = kind;
+    const time = document.createElement("time");
+    time.textContent = `${((performance.now() - this.startedAt) / 1000).toFixed(1)} s`;
+    const words = document.createElement("span");
+    words.textContent = text;
+    line.append(time, words);
+    this.list.prepend(line);
+    while (this.list.children.length > MAX_LINES) this.list.lastElementChild.remove();
+  }
+}
