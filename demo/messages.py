@@ -146,7 +146,7 @@ def _image(value: object) -> str | None:
         return None
     if not isinstance(value, dict):
         raise BadMessage("initial_image must be an object")
-    data = next((value[name] for name in ("data", "base64", "url") if isinstance(value.get(name), str)), None)
-    if data is None:
-        raise BadMessage("initial_image must hold the image as text, under `data`")
-    return data
+    for name in ("data", "base64", "url"):
+        if isinstance(data := value.get(name), str):
+            return data
+    raise BadMessage("initial_image must hold the image as text, under `data`")

@@ -85,7 +85,7 @@ def environment(var: Path, **changes: str) -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith(("ROUTER_", "DATABASE_", "REDIS_"))
     }
-    return kept | {"ROUTER_VAR_DIR": str(var), "DJANGO_SETTINGS_MODULE": os.environ["DJANGO_SETTINGS_MODULE"]} | changes
+    return kept | {"ROUTER_VAR_DIR": str(var), "DJANGO_SETTINGS_MODULE": "routerproject.settings"} | changes
 
 
 def manage(var: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:

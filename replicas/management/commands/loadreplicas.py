@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from replicas.config import ConfigRefused, parse
 from replicas.loading import load
+from replicas.models import Replica
 
 
 class Command(BaseCommand):
@@ -25,10 +26,14 @@ class Command(BaseCommand):
             action="store_true",
             help="Also remove replicas that an earlier file brought in and this one does not name.",
         )
+        parser.add_argument("--if-empty", action="store_true", help="Do nothing where there are replicas already.")
         parser.add_argument("--dry-run", action="store_true", help="Only show what would change.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         name = options["file"]
+        if options["if_empty"] and Replica.objects.exists():
+            self.stdout.write("There are replicas already: nothing was loaded.")
+            return
         try:
             config = parse(_text(name))
             diff = load(config, prune=options["prune"], dry_run=options["dry_run"])

@@ -1,0 +1,74 @@
+# `make run` and `make test` do everything from a fresh clone. Needs Python 3.11 or newer with venv, and make.
+
+PYTHON ?= python3
+PORT ?= 9000
+ARGS ?=
+
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+# Another Python gets a venv beside the usual one, so that `make test PYTHON=python3.13` disturbs nothing.
+VENV := $(if $(filter python3,$(PYTHON)),.venv,.venv-$(VERSION))
+BIN := $(VENV)/bin
+LOCK := $(wildcard constraints/python$(VERSION).txt)
+CONSTRAINTS := $(if $(LOCK),--constraint $(LOCK))
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# Settings as in production, for checks that need no server.
+PRODUCTION := HTTPS_ONLY=true ALLOWED_HOSTS=router.example.com REDIS_URL=redis://localhost/0 \
+	DATABASE_URL=postgres://router:secret@localhost/router \
+	SECRET_KEY=check-only-$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))')
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check install lock format clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1 - /' | sort
+
+run: $(VENV)/.for-run ## start the router, its prober and two demo replicas, on port 9000 (PORT=…)
+	@PATH="$(abspath $(BIN)):$$PATH" python manage.py preparedemo $(PORT) 9101 9102
+	@PATH="$(abspath $(BIN)):$$PATH" PYTHONUNBUFFERED=1 ROUTER_PORT=$(PORT) honcho start
+
+test: $(VENV)/.for-all ## run all tests (ARGS="tests/unit -k name", PYTHON=python3.13)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.for-all ## lint, format, types, production settings, missing migrations
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
+	ROUTER_VAR_DIR=$$(mktemp -d) $(BIN)/python manage.py makemigrations --check --dry-run
+
+install: $(VENV)/.for-all ## only the venv, with everything
+
+format: $(VENV)/.for-all ## put the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## resolve the ranges of pyproject.toml anew, into constraints/ (one file a Python: PYTHON=…)
+	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip --quiet install --upgrade pip
+	.venv-lock/bin/python -m pip --quiet install '.[demo,run,test,dev]'
+	mkdir -p constraints
+	.venv-lock/bin/python -m pip freeze --exclude stream-router > constraints/python$(VERSION).txt
+	rm -rf .venv-lock build *.egg-info
+
+clean: ## remove what the targets above made, but not var/ (the database)
+	rm -rf .venv .venv-* build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/.pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'The router needs Python 3.11 or newer; $(PYTHON) is "$(VERSION)". Try: make PYTHON=python3.13 …'; exit 1; }
+	@echo 'Making $(VENV) …'
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo 'The venv module is missing: install python3-venv.'; exit 1; }
+	@$(PIP) install --upgrade pip
+	@touch $@
+
+$(VENV)/.for-run: $(VENV)/.pip pyproject.toml $(LOCK)
+	@echo 'Installing what the router and its demo need …'
+	@$(if $(LOCK),,echo 'No constraints for Python $(VERSION): installing the newest versions that pyproject.toml allows.')
+	@$(PIP) install $(CONSTRAINTS) '.[demo,run]'
+	@rm -rf build *.egg-info; touch $@
+
+$(VENV)/.for-all: $(VENV)/.for-run
+	@echo 'Installing what tests and checks need …'
+	@$(PIP) install $(CONSTRAINTS) '.[demo,run,test,dev]'
+	@rm -rf build *.egg-info; touch $@

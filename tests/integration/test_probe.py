@@ -1,0 +1,159 @@
+"""One probe against real servers, good and bad (contract A4, faults.md 37 and 38)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx
+import pytest
+from django.test import override_settings
+
+from replicas.probe import MAX_BODY_BYTES, Report, http_client, probe
+from tests.integration.http_servers import answering, drips, hangs, http_server
+from tests.ports import free_port
+
+
+async def probed(url: str, timeout: float = 1.0, path: str = "/health"):
+    async with http_client() as client:
+        return await probe(client, url, path, timeout)
+
+
+async def test_an_answer_is_a_success_with_its_latency() -> None:
+    """Any status below 400 is a success; the path is the one asked for."""
+    async with http_server() as server:
+        result, _ = await probed(server.url, path="/readyz?deep=1")
+    assert result.ok
+    assert result.error == ""
+    assert result.latency_ms is not None
+    assert 0 < result.latency_ms < 1000
+    assert server.requests[0].startswith("GET /readyz?deep=1 HTTP/1.1")
+
+
+@pytest.mark.parametrize("status", [400, 404, 500, 503])
+async def test_a_status_from_400_on_is_a_failure(status: int) -> None:
+    """The status is the reason."""
+    async with http_server(answering(status=status)) as server:
+        result, _ = await probed(server.url)
+    assert (result.ok, result.error, result.latency_ms) == (False, f"HTTP {status}", None)
+
+
+async def test_a_refused_connection_is_a_failure() -> None:
+    """The reason is the system's own word, without the address."""
+    result, _ = await probed(f"http://127.0.0.1:{free_port()}")
+    assert (result.ok, result.error) == (False, "connection refused")
+
+
+async def test_a_name_that_does_not_resolve_is_a_failure() -> None:
+    """A look-up that fails is told from a server that is down."""
+    result, _ = await probed("http://no-such-host.invalid:8000", timeout=5)
+    assert not result.ok
+    assert result.error.startswith("name look-up failed")
+
+
+@pytest.mark.parametrize("behaviour", [hangs, drips])
+async def test_a_server_that_is_too_slow_is_a_timeout(behaviour: object) -> None:
+    """The deadline is for the whole probe: dripping one byte after the other does not stretch it."""
+    async with http_server(behaviour) as server:  # type: ignore[arg-type]
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        result, _ = await probed(server.url, timeout=0.3)
+        assert loop.time() - started < 1
+    assert (result.ok, result.error) == (False, "timeout after 0.3 s")
+
+
+async def test_a_gigabyte_is_not_read() -> None:
+    """At most 64 KiB of a body are read; then the connection is dropped."""
+    sent = 0
+
+    async def floods(head: str, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        while True:
+            writer.write(b"x" * 65_536)
+            await writer.drain()
+            sent += 65_536
+
+    async with http_server(floods) as server:
+        result, report = await probed(server.url)
+    assert result.ok
+    assert report == Report()
+    assert sent < 16 * 1024 * 1024  # what kernel buffers take on top of MAX_BODY_BYTES
+    assert MAX_BODY_BYTES == 64 * 1024
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    """It could lead anywhere. By contract A4 a status below 400 is an answer."""
+    async with (
+        http_server() as elsewhere,
+        http_server(answering(status=302, headers=f"Location: {elsewhere.url}/health\r\n")) as server,
+    ):
+        result, _ = await probed(server.url)
+    assert result.ok
+    assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize("word", ["warming", "draining", "error"])
+async def test_a_server_that_says_it_is_not_ready_gets_no_session(word: str) -> None:
+    """200 with another word than ok or ready is a failure, and the word its reason (A7.8, faults.md 38)."""
+    body = json.dumps({"status": word, "total_gpus": 4}).encode()
+    async with http_server(answering(body)) as server:
+        result, report = await probed(server.url)
+    assert (result.ok, result.error) == (False, word)
+    assert report == Report(slots=4, readiness=word)
+
+
+@pytest.mark.parametrize(
+    ("answer", "report"),
+    [
+        ({"status": "ok", "sessions": 3, "stream_mode": "av_fmp4"}, Report(sessions=3, readiness="ok")),
+        ({"status": "ready", "total_gpus": 4, "available_gpus": 1}, Report(4, 3, "ready")),
+        ({"total_gpus": -1, "sessions": 10**12}, Report()),
+        ({"total_gpus": "4", "sessions": True, "available_gpus": None}, Report()),
+        ([1, 2], Report()),
+        ("ready", Report()),
+    ],
+)
+async def test_what_a_replica_reports_is_kept_where_it_makes_sense(answer: object, report: Report) -> None:
+    """Slots, sessions and readiness come from JSON that says so; nonsense counts as not said."""
+    async with http_server(answering(json.dumps(answer).encode())) as server:
+        result, found = await probed(server.url)
+    assert result.ok
+    assert found == report
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"\xff\xfe", b"[" * 60_000])
+async def test_an_answer_that_is_no_json_is_a_success(body: bytes) -> None:
+    """A plain web server's 200 is enough."""
+    async with http_server(answering(body)) as server:
+        result, report = await probed(server.url)
+    assert (result.ok, report) == (True, Report())
+
+
+async def test_what_is_not_http_is_a_failure() -> None:
+    """Garbage is one failed probe, not an exception."""
+
+    async def garbage(head: str, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 smtp ready\r\n")
+        writer.close()
+
+    async with http_server(garbage) as server:
+        result, _ = await probed(server.url)
+    assert (result.ok, result.error) == (False, "not HTTP, or cut off")
+
+
+async def test_probes_carry_the_routers_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ROUTER_UPSTREAM_AUTHORIZATION goes with probes; proxies of the environment are not used."""
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    async with http_server() as server:
+        with override_settings(ROUTER_UPSTREAM_AUTHORIZATION="Bearer secret"):
+            result, _ = await probed(server.url)
+    assert result.ok
+    assert "authorization: bearer secret" in server.requests[0].lower()
+
+
+def test_the_client_follows_nothing_and_trusts_nothing() -> None:
+    """The options that contract A7.11 asks for."""
+    client = http_client()
+    assert (client.follow_redirects, client.trust_env) == (False, False)
+    assert client.timeout == httpx.Timeout(None)
