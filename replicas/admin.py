@@ -114,7 +114,7 @@ class ReplicaAdmin(HealthSection, admin.ModelAdmin):
             Replica.objects.filter(primary=True).exclude(pk=replica.pk).update(primary=False)
             Replica.objects.filter(pk=replica.pk).update(primary=True)
             self.log_change(request, replica, "Made primary.")
-        self.message_user(request, f"{replica} is the primary now.", messages.SUCCESS)
+        self.message_user(request, f"The primary is now {replica}.", messages.SUCCESS)
 
     # --- the operator's intent ---
 
@@ -136,8 +136,8 @@ class ReplicaAdmin(HealthSection, admin.ModelAdmin):
             Replica.objects.filter(pk__in=[replica.pk for replica in changed]).update(state=state)
             for replica in changed:
                 self.log_change(request, replica, f"State: {state.label}.")
-        names = ", ".join(str(replica) for replica in changed) or "No replica"
-        self.message_user(request, f"{names}: now {state.label.lower()}.", messages.SUCCESS)
+        names = ", ".join(str(replica) for replica in changed) or "none, all were before"
+        self.message_user(request, f"Now {state.label.lower()}: {names}.", messages.SUCCESS)
 
     # --- probe now ---
 
@@ -149,9 +149,9 @@ class ReplicaAdmin(HealthSection, admin.ModelAdmin):
         for replica, (result, report) in zip(replicas, found, strict=True):
             if result.ok:
                 readiness = f", says “{report.readiness}”" if report.readiness else ""
-                self.message_user(request, f"{replica}: answered in {result.latency_ms:.0f} ms{readiness}.")
+                self.message_user(request, f"Probed {replica}: it answered in {result.latency_ms:.0f} ms{readiness}.")
             else:
-                self.message_user(request, f"{replica}: failed ({result.error}).", messages.WARNING)
+                self.message_user(request, f"Probed {replica}: it failed ({result.error}).", messages.WARNING)
 
 
 async def _probe_all(urls: list[str], plan: RouterSettings) -> list[tuple[ProbeResult, Report]]:

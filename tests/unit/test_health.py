@@ -33,7 +33,9 @@ def model(history: list[bool], thresholds: Thresholds) -> str:
         past = history[:end]
         if status in (UNKNOWN, HEALTHY) and len(past) >= thresholds.failure and not any(past[-thresholds.failure :]):
             status = UNHEALTHY
-        elif (status == UNKNOWN and past[-1]) or (status == UNHEALTHY and len(past) >= thresholds.recovery and all(past[-thresholds.recovery :])):
+        elif (status == UNKNOWN and past[-1]) or (
+            status == UNHEALTHY and len(past) >= thresholds.recovery and all(past[-thresholds.recovery :])
+        ):
             status = HEALTHY
     return status
 

@@ -1,0 +1,154 @@
+"""The admin: what operators do there, and that health is not theirs to write."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.test import Client
+from django.utils import timezone
+
+from replicas.models import HealthTransition, Replica, ReplicaHealth, RouterSettings
+from tests.integration.http_servers import answering, http_server
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+LIST = "/admin/replicas/replica/"
+
+
+@pytest.fixture
+def three() -> list[Replica]:
+    made = [Replica.objects.create(url=f"http://{name}:1", name=name, primary=name == "a") for name in "abc"]
+    ReplicaHealth.objects.create(
+        replica=made[0], url="http://a:1", status="healthy", checked_at=timezone.now(), status_since=timezone.now()
+    )
+    ReplicaHealth.objects.create(
+        replica=made[1], url="http://b:1", status="unhealthy", checked_at=timezone.now(), last_error="HTTP 503"
+    )
+    return made
+
+
+def act(client: Client, action: str, *replicas: Replica) -> str:
+    answer = client.post(LIST, {"action": action, "_selected_action": [r.pk for r in replicas]}, follow=True)
+    return answer.content.decode()
+
+
+def primaries() -> list[str]:
+    return list(Replica.objects.filter(primary=True).values_list("name", flat=True))
+
+
+def test_the_list_shows_status_mark_error_and_age(admin_client: Client, three: list[Replica]) -> None:
+    """What an operator wants to know of each replica stands in its row."""
+    page = admin_client.get(LIST).content.decode()
+    for text in ("★ primary", "status-healthy", "status-unhealthy", "status-unknown", "HTTP 503", "s ago", "never"):
+        assert text in page
+    assert page.count("☆ make primary") == 2
+    assert "style=" not in page.replace('rel="stylesheet"', "")
+
+
+def test_an_empty_list_says_how_to_begin(admin_client: Client) -> None:
+    """A new operator needs no manual for the first replica."""
+    assert "No replicas yet" in admin_client.get(LIST).content.decode()
+
+
+def test_one_click_moves_the_mark(admin_client: Client, three: list[Replica]) -> None:
+    """The row's button: one POST, and the mark has moved; the history says who did it."""
+    answer = admin_client.post(f"{LIST}{three[1].pk}/make-primary/", follow=True)
+    assert "The primary is now b." in answer.content.decode()
+    assert primaries() == ["b"]
+    assert LogEntry.objects.filter(object_id=three[1].pk, change_message="Made primary.").exists()
+
+
+def test_the_mark_is_not_moved_by_a_link(admin_client: Client, three: list[Replica]) -> None:
+    """A GET changes nothing, and who may not change replicas may not move it either."""
+    assert admin_client.get(f"{LIST}{three[1].pk}/make-primary/").status_code == 405
+    assert primaries() == ["a"]
+    assert Client().post(f"{LIST}{three[1].pk}/make-primary/").status_code == 302  # to the login
+    assert primaries() == ["a"]
+
+
+def test_the_action_wants_exactly_one(admin_client: Client, three: list[Replica]) -> None:
+    """Two primaries cannot be meant."""
+    assert "Select the one replica" in act(admin_client, "make_primary", three[1], three[2])
+    assert primaries() == ["a"]
+    act(admin_client, "make_primary", three[2])
+    assert primaries() == ["c"]
+
+
+@pytest.mark.parametrize(("action", "state"), [("drain", "draining"), ("disable", "disabled"), ("activate", "active")])
+def test_the_actions_set_the_operators_intent(
+    admin_client: Client, three: list[Replica], action: str, state: str
+) -> None:
+    """And nothing else: health is as it was."""
+    health = list(ReplicaHealth.objects.values())
+    Replica.objects.filter(pk=three[0].pk).update(state="draining")
+    act(admin_client, action, *three[:2])
+    assert list(Replica.objects.values_list("state", flat=True)) == [state, state, "active"]
+    assert list(ReplicaHealth.objects.values()) == health
+
+
+def test_a_bad_url_is_an_error_at_its_field(admin_client: Client) -> None:
+    """With what is allowed, and the form still filled in."""
+    form = {"url": "http://a/path", "name": "", "weight": "1", "state": "active"}
+    answer = admin_client.post(f"{LIST}add/", form)
+    assert answer.status_code == 200
+    assert "must not have a path" in str(answer.context["adminform"].form.errors["url"])
+    assert not Replica.objects.exists()
+
+
+def test_a_replica_is_added_as_it_is_normalised(admin_client: Client) -> None:
+    """The trailing slash goes, the name comes from the URL."""
+    form = {"url": "HTTP://Streamer-A:8000/", "name": "", "weight": "1", "state": "active"}
+    assert admin_client.post(f"{LIST}add/", form).status_code == 302
+    assert list(Replica.objects.values_list("url", "name")) == [("http://streamer-a:8000", "streamer-a:8000")]
+
+
+def test_health_cannot_be_written_through_the_form(admin_client: Client, three: list[Replica]) -> None:
+    """Fields of the prober in the POST are ignored; the transitions are there for reading."""
+    HealthTransition.objects.create(
+        replica=three[1], at=timezone.now(), old_status="healthy", new_status="unhealthy", reason="HTTP 503"
+    )
+    page = f"{LIST}{three[1].pk}/change/"
+    assert "What the prober sees" in admin_client.get(page).content.decode()
+    form = {
+        "url": "http://b:1", "name": "bb", "weight": "1", "state": "active", "status": "healthy", "last_error": "",
+        "transitions-TOTAL_FORMS": "0", "transitions-INITIAL_FORMS": "0",
+    }  # fmt: skip
+    assert admin_client.post(page, form).status_code == 302
+    assert Replica.objects.get(pk=three[1].pk).name == "bb"
+    assert ReplicaHealth.objects.get(pk=three[1].pk).status == "unhealthy"
+
+
+def test_the_router_settings_are_one_form(admin_client: Client) -> None:
+    """The list leads to it; a wrong value is an error at its field."""
+    page = "/admin/replicas/routersettings/"
+    form_page = admin_client.get(page)
+    assert form_page.status_code == 302
+    values = {"health_path": "/readyz", "interval_seconds": "0.5", "timeout_seconds": "0",
+              "failure_threshold": "3", "recovery_threshold": "2"}  # fmt: skip
+    answer = admin_client.post(form_page["Location"], values)
+    assert "must be greater than 0 seconds" in str(answer.context["adminform"].form.errors["timeout_seconds"])
+    admin_client.post(form_page["Location"], values | {"timeout_seconds": "1"})
+    assert (RouterSettings.current().health_path, RouterSettings.current().interval_seconds) == ("/readyz", 0.5)
+    assert admin_client.get(f"{page}add/").status_code == 403
+
+
+async def test_probe_now_shows_what_it_finds_and_writes_nothing(
+    async_client: object, admin_user: object, three: list[Replica]
+) -> None:
+    """Health is the prober's: a probe of the admin's would be counted twice."""
+    from asgiref.sync import sync_to_async
+
+    async with http_server(answering(b'{"status": "ready"}')) as server:
+
+        def probe() -> str:
+            client = Client()
+            client.force_login(admin_user)  # type: ignore[arg-type]
+            Replica.objects.filter(pk=three[0].pk).update(url=server.url)
+            return act(client, "probe_now", three[0], three[1])
+
+        page = await sync_to_async(probe)()
+    assert "Probed a: it answered in" in page
+    assert "says “ready”" in page
+    assert "Probed b: it failed" in page
+    health = await ReplicaHealth.objects.aget(pk=three[0].pk)
+    assert health.last_ok_at is None
