@@ -7,12 +7,7 @@ a file of its own; replicas are put there as the prober would have left them, so
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +20,8 @@ from pytest_django.plugin import DjangoDbBlocker
 
 from replicas.models import Replica, ReplicaHealth
 from tests.ports import free_port
+from tests.processes import BIN, Running, manage, running
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
 MAX_MESSAGE_BYTES = 48 * 1024 * 1024
 
 COMMANDS = {
@@ -47,8 +41,7 @@ class Router:
 
     server: str
     port: int
-    process: subprocess.Popen[bytes]
-    log_path: Path
+    process: Running
     database: Path
     blocker: DjangoDbBlocker
 
@@ -58,7 +51,12 @@ class Router:
 
     @property
     def log(self) -> str:
-        return self.log_path.read_text()
+        return self.process.log
+
+    def answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=2):
+            return True
+        return False
 
     async def place(self, *urls: str, status: str = "healthy") -> None:
         """Make these the replicas, the first one the primary, with `status` as the prober's verdict on all."""
@@ -80,51 +78,13 @@ class Router:
                 del connections.databases[alias]
 
 
-def environment(var: Path, **changes: str) -> dict[str, str]:
-    """The environment of a router process: this one's without its router settings, and with a var folder of its own."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("ROUTER_", "DATABASE_", "REDIS_"))
-    }
-    return kept | {"ROUTER_VAR_DIR": str(var), "DJANGO_SETTINGS_MODULE": "routerproject.settings"} | changes
-
-
-def manage(var: Path, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=ROOT, env=environment(var, **changes), capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-
-
 @contextlib.contextmanager
 def running_router(server: str, var: Path, blocker: DjangoDbBlocker, **settings: Any) -> Iterator[Router]:
-    """A migrated router under `server` (a key of COMMANDS); ended with SIGTERM, and its log shown where it failed."""
-    settings = {name: str(value) for name, value in settings.items()}
+    """A migrated router under `server` (a key of COMMANDS); ended with the block."""
     manage(var, "migrate", "--verbosity", "0", **settings)
-    port, log_path = free_port(), var / f"{server}.log"
-    command = [part.format(port=port) for part in COMMANDS[server]]
-    with log_path.open("wb") as log:
-        process = subprocess.Popen(
-            [str(BIN / command[0]), *command[1:]], cwd=ROOT, env=environment(var, **settings), stdout=log, stderr=log
-        )
-    router = Router(server, port, process, log_path, var / "router.sqlite3", blocker)
-    try:
-        _wait_until_it_answers(router)
+    port = free_port()
+    program, *arguments = [part.format(port=port) for part in COMMANDS[server]]
+    with running(server, [str(BIN / program), *arguments], var, **settings) as process:
+        router = Router(server, port, process, var / "router.sqlite3", blocker)
+        process.wait_until(router.answers)
         yield router
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_until_it_answers(router: Router) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if router.process.poll() is not None:
-            raise AssertionError(f"{router.server} ended at its start:\n{router.log}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", router.port), timeout=2):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{router.server} does not answer:\n{router.log}")

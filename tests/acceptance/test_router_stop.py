@@ -19,13 +19,13 @@ async def test_sigterm_tells_both_sides_and_exits_0(own_router: Router) -> None:
         async with client(own_router) as connection:
             await connection.send("hello")
             await connection.recv()
-            own_router.process.send_signal(signal.SIGTERM)
+            own_router.process.process.send_signal(signal.SIGTERM)
             assert await rest_of(connection) == []
             assert ended_with(connection) == (1012, "router_shutdown")
         async with asyncio.timeout(5):
             await replica.seen[0].over.wait()
         assert replica.seen[0].close_code == 1001
-    assert await asyncio.to_thread(own_router.process.wait, 10) == 0
+    assert await asyncio.to_thread(own_router.process.process.wait, 10) == 0
 
 
 async def test_after_sessions_no_socket_of_them_remains(router: Router) -> None:

@@ -1,0 +1,105 @@
+"""The project's own commands as real processes, for tests: started, awaited, ended by their id."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+FOREIGN = ("ROUTER_", "DATABASE_", "REDIS_", "LOG_")
+
+
+def environment(var: Path, **changes: Any) -> dict[str, str]:
+    """The environment of a process of the router: without settings of this one, with a var folder of its own."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
+    ours = {"ROUTER_VAR_DIR": str(var), "DJANGO_SETTINGS_MODULE": "routerproject.settings", "PYTHONUNBUFFERED": "1"}
+    return kept | ours | {name: str(value) for name, value in changes.items()}
+
+
+def manage(var: Path, *arguments: str, check: bool = True, **settings: Any) -> subprocess.CompletedProcess[str]:
+    """Run `manage.py ARGUMENTS` to its end; with `check` a failure shows what it printed."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT, env=environment(var, **settings), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    if check and done.returncode:
+        raise AssertionError(f"manage.py {' '.join(arguments)} exited {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done
+
+
+@dataclass
+class Running:
+    """A process that runs; `log` is all it has printed."""
+
+    process: subprocess.Popen[bytes]
+    log_path: Path
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def wait_for(self, text: str, timeout: float = 20) -> None:
+        """Until it has printed `text`."""
+        self.wait_until(lambda: text in self.log, timeout)
+
+    def wait_until(self, condition: Callable[[], Any], timeout: float = 30) -> None:
+        """Until `condition` holds, while the process runs."""
+        wait_until(lambda: condition() or self._must_run(), timeout, f"what was waited for; its log:\n{self.log}")
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 15) -> int:
+        """Send a signal and give the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(timeout)
+
+    def _must_run(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"ended with {self.process.returncode}:\n{self.log}")
+        return False
+
+
+@contextlib.contextmanager
+def running(name: str, command: list[str], var: Path, **settings: Any) -> Iterator[Running]:
+    """Start `command` in the project's folder; at the end of the block it is stopped if it still runs."""
+    log_path = var / f"{name}.log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment(var, **settings), stdout=log, stderr=log)
+    found = Running(process, log_path)
+    try:
+        yield found
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def managing(name: str, arguments: list[str], var: Path, **settings: Any) -> contextlib.AbstractContextManager[Running]:
+    """`running` for `manage.py ARGUMENTS`."""
+    return running(name, [sys.executable, "manage.py", *arguments], var, **settings)
+
+
+def wait_until(condition: Callable[[], Any], timeout: float = 10, what: str = "the condition") -> Any:
+    """The first true value of `condition`, asked for often; an AssertionError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what}")
+        time.sleep(0.02)
+    return value
