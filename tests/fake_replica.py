@@ -66,10 +66,16 @@ async def fake_replica(
     port: int = 0,
     **options: Any,
 ) -> AsyncIterator[FakeReplica]:
-    """A replica whose sessions run `talk`; with `status` it answers every upgrade with that status instead."""
+    """A replica whose sessions run `talk`; with `status` it answers every upgrade with that status instead.
+
+    GET /health is answered as contract B says.
+    """
     replica = FakeReplica("")
 
     def process_request(connection: ServerConnection, request: Request) -> Response | None:
+        if request.path == "/health":
+            body = b'{"status": "ok", "sessions": 0, "stream_mode": "av_fmp4"}'
+            return Response(200, "OK", Headers({"Content-Length": str(len(body)), "Connection": "close"}), body)
         replica.connections += 1
         if status is None:
             return None

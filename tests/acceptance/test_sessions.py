@@ -58,7 +58,7 @@ async def test_messages_keep_their_type_and_order(router: Router) -> None:
 
 @pytest.mark.parametrize("kind", [str, bytes])
 async def test_a_message_of_43_mib_passes_both_ways(router: Router, kind: type) -> None:
-    """A client's init with its image, and a replica's snapshot, arrive byte-identical (faults.md, 8)."""
+    """A client's init with its image, and a replica's snapshot, arrive byte-identical (A7.4, faults.md 8)."""
     size = 43 * 1024 * 1024
     message = os.urandom(size) if kind is bytes else os.urandom(size // 2).hex()
     async with fake_replica() as replica:
@@ -100,7 +100,7 @@ async def test_a_replica_that_speaks_first_is_heard(router: Router) -> None:
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1008, 1011, 1012, 1013, 3000, 4001, 4999])
 async def test_a_replicas_close_reaches_the_client(router: Router, code: int) -> None:
-    """The replica's code and reason are the client's, after all the data sent before (faults.md, 32)."""
+    """The replica's code and reason are the client's, after all the data sent before (A7.2, faults.md 32)."""
 
     async def talk(connection: ServerConnection) -> None:
         for _ in range(20):

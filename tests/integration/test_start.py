@@ -1,0 +1,135 @@
+"""manage.py check and the start of the server: a wrong setting is named, never half-used."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.ports import free_port
+from tests.processes import BIN, ROOT, environment, manage, running
+
+WRONG = {
+    "SECRET_KEY": ("short", "50 or more"),
+    "DEBUG": ("perhaps", "true or false"),
+    "ALLOWED_HOSTS": ("http://a.example", "host names without scheme"),
+    "HTTPS_ONLY": ("sometimes", "true or false"),
+    "BEHIND_PROXY": ("2", "true or false"),
+    "CSRF_TRUSTED_ORIGINS": ("router.example.com", "origins with their scheme"),
+    "DATABASE_URL": ("mysql://u:p@h/n", "postgres://"),
+    "REDIS_URL": ("http://redis", "redis://"),
+    "ROUTER_STREAM_PATHS": ("v1/stream", "begin with /"),
+    "ROUTER_UPSTREAM_PATH": ("/a?b", "begins with /"),
+    "ROUTER_MAX_MESSAGE_BYTES": ("48MiB", "whole bytes"),
+    "ROUTER_CONNECT_TIMEOUT_SECONDS": ("0", "seconds, 0.1 to 60"),
+    "ROUTER_FAILOVER_TIMEOUT_SECONDS": ("-1", "seconds"),
+    "ROUTER_PING_INTERVAL_SECONDS": ("x", "seconds"),
+    "ROUTER_PING_TIMEOUT_SECONDS": ("inf", "seconds"),
+    "ROUTER_FORWARD_HEADERS": ("Origin,Upgrade", "header names"),
+    "ROUTER_UPSTREAM_AUTHORIZATION": ("a\tb", "printable ASCII"),
+    "ROUTER_UPSTREAM_CA_FILE": ("/no/such/file.pem", "PEM file"),
+    "ROUTER_HISTORY_DAYS": ("0", "whole days"),
+    "ROUTER_VAR_DIR": ("relative/var", "absolute path"),
+    "LOG_LEVEL": ("LOUD", "DEBUG, INFO"),
+    "LOG_FORMAT": ("xml", "text or json"),
+}
+
+
+def test_check_names_every_wrong_setting_at_once(tmp_path: Path) -> None:
+    """By name, with the value (but for secrets) and what is allowed."""
+    done = manage(tmp_path, "check", check=False, **{name: value for name, (value, _) in WRONG.items()})
+    assert done.returncode == 1
+    for name, (value, allowed) in WRONG.items():
+        line = next(line for line in done.stderr.splitlines() if f"(router.E001) {name}=" in line)
+        assert allowed in line
+        secret = name in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "ROUTER_UPSTREAM_AUTHORIZATION")
+        assert (repr(value) in line) is not secret
+
+
+def test_the_server_does_not_start_with_a_wrong_setting(tmp_path: Path) -> None:
+    """The same message, and an exit code that a supervisor sees."""
+    done = subprocess.run(
+        [str(BIN / "daphne"), "-p", str(free_port()), "routerproject.asgi:application"],
+        cwd=ROOT,
+        env=environment(tmp_path, ROUTER_PING_INTERVAL_SECONDS="never"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "ROUTER_PING_INTERVAL_SECONDS='never' cannot be used" in done.stderr
+
+
+def test_the_server_does_not_start_on_a_daphne_that_has_changed(tmp_path: Path) -> None:
+    """Never a silent half-router: the seam that is gone is named (design, decision 13)."""
+    script = (
+        "from daphne.ws_protocol import WebSocketFactory\n"
+        "WebSocketFactory.buildProtocol = lambda self, address: None\n"
+        "import routerproject.asgi\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "WebSocketFactory.protocol no longer names the class" in done.stderr
+
+
+def test_production_settings_pass_the_deploy_check_and_http_does_not(tmp_path: Path) -> None:
+    """`check --deploy` fails without HTTPS_ONLY."""
+    production = {"SECRET_KEY": secrets.token_urlsafe(64), "ALLOWED_HOSTS": "router.example.com"}
+    assert "router.E003" in manage(tmp_path, "check", "--deploy", check=False, **production).stderr
+    done = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING", HTTPS_ONLY="true", **production)
+    assert "no issues" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """A router as after `make install` and `manage.py migrate` alone: nothing collected, DEBUG off."""
+    var, port = tmp_path_factory.mktemp("start"), free_port()
+    manage(var, "migrate", "--verbosity", "0")
+    command = [str(BIN / "daphne"), "-p", str(port), "routerproject.asgi:application"]
+    with running("daphne", command, var, LOG_FORMAT="json") as process:
+        process.wait_until(lambda: _answers(f"http://localhost:{port}/livez"))
+        yield f"http://localhost:{port}"
+
+
+@pytest.mark.parametrize("page", ["/", "/admin/login/"])
+def test_every_page_comes_with_its_styles(address: str, page: str) -> None:
+    """Every stylesheet, script and icon that a page names is there."""
+    html = _get(address + page)
+    links = [part.split('"')[0] for part in html.split('href="')[1:] + html.split('src="')[1:]]
+    static = [link for link in links if link.startswith("/static/")]
+    assert len(static) >= 3
+    for link in static:
+        assert _get(address + link)
+    assert _get(address + "/favicon.ico").startswith("<svg")
+
+
+def test_the_secret_key_is_kept_in_the_var_folder(address: str, tmp_path: Path) -> None:
+    """Made by the first process that needs it."""
+    manage(tmp_path, "check")
+    assert (tmp_path / "secret_key").stat().st_mode & 0o777 == 0o600
+
+
+def _get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
+        return answer.read().decode()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return bool(_get(url))
+    except OSError:
+        return False
