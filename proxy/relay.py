@@ -30,7 +30,8 @@ async def relay(client: ClientLink, replica: Link, session: str) -> Ending:
     client_leaves = _task(_leaving(client), f"session {session}: departure of the client")
     client_falls_silent = _task(_watch(client), f"session {session}: watch on the client")
     replica_falls_silent = _task(_watch(replica), f"session {session}: watch on the replica")
-    tasks = (upward, downward, client_leaves, client_falls_silent, replica_falls_silent)
+    # Those that know most of why come first: several may end in the same moment.
+    tasks = (client_falls_silent, replica_falls_silent, client_leaves, upward, downward)
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         closed = _departure(tasks)

@@ -24,6 +24,8 @@ from proxy.links import LinkClosed, Message
 
 # A replica that has stopped reading is given this long to take a close, then its connection is aborted.
 CLOSE_SECONDS = 2.0
+# A server ends TCP after the closing handshake (RFC 6455 §7.1.1); for one that does not, this is waited.
+HANG_UP_SECONDS = 1.0
 # Messages read ahead of the client: one being sent, one behind it. More would be memory, up to 48 MiB each.
 READ_AHEAD_MESSAGES = 1
 
@@ -42,13 +44,27 @@ class _Connect(connect):
 
 
 class _Connection(ClientConnection):
-    """Notes when bytes came: any byte is a sign of life, not just a pong."""
+    """Notes when bytes came (any byte is a sign of life, not just a pong), and lets go of what has ended.
+
+    The library reports the end of a connection only when TCP has ended, for which it waits without a bound.
+    """
 
     heard_at = 0.0
+    _hanging_up: asyncio.TimerHandle | None = None
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self.loop.time()
         super().data_received(data)
+        broken = self.protocol.parser_exc is not None
+        if (broken or self.protocol.close_rcvd is not None) and self._hanging_up is None:
+            self._hanging_up = self.loop.call_later(HANG_UP_SECONDS, self.transport.abort)
+            if broken:
+                self.transport.close()  # after the close frame that says so is out; nothing more is read
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._hanging_up is not None:
+            self._hanging_up.cancel()
+        super().connection_lost(exc)
 
 
 class ReplicaLink:

@@ -14,7 +14,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import DurationField, QuerySet, Value
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
@@ -25,6 +25,7 @@ from replicas.models import HealthTransition, Replica, ReplicaState, RouterSetti
 from replicas.probe import Report, http_client, probe
 
 SHOWN_TRANSITIONS = 20
+MAX_PROBE_NOW_SECONDS = 10.0  # an operator waits for the answer, and with them the thread that serves the admin
 
 admin.site.site_header = "Stream router"
 admin.site.site_title = "Stream router"
@@ -81,6 +82,29 @@ class ReplicaAdmin(HealthSection, admin.ModelAdmin):
     def get_inlines(self, request: HttpRequest, obj: Replica | None) -> Any:
         return self.inlines if obj else ()
 
+    def get_list_display(self, request: HttpRequest) -> Any:
+        if self.has_change_permission(request):
+            return self.list_display
+        return ["primary" if column == "primary_mark" else column for column in self.list_display]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Replica]:
+        # With each row, so that the list reads the settings once.
+        stale_after = Value(RouterSettings.current().stale_after, output_field=DurationField())
+        replicas: QuerySet[Replica] = super().get_queryset(request).annotate(stale_after=stale_after)
+        return replicas
+
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """A replica's history goes with it: that nobody may delete from it by hand does not hold the replica."""
+        to_delete, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
+        return to_delete, counts, perms_needed - {HealthTransition._meta.verbose_name}, protected
+
+    def save_model(self, request: HttpRequest, obj: Replica, form: Any, change: bool) -> None:
+        """Of an edited replica only what the form changed: an action may have drained it while the form was open."""
+        if change:
+            obj.save(update_fields=form.changed_data)
+        else:
+            super().save_model(request, obj, form, change)
+
     # --- make primary: as an action, and with one click in the row ---
 
     def get_urls(self) -> list[URLPattern]:
@@ -110,10 +134,14 @@ class ReplicaAdmin(HealthSection, admin.ModelAdmin):
     def _move_mark(self, request: HttpRequest, replica: Replica) -> None:
         with transaction.atomic():
             # All rows, locked: two operators who mark different replicas at once come one after the other.
-            list(Replica.objects.select_for_update().values_list("pk"))
-            Replica.objects.filter(primary=True).exclude(pk=replica.pk).update(primary=False)
-            Replica.objects.filter(pk=replica.pk).update(primary=True)
-            self.log_change(request, replica, "Made primary.")
+            there = dict(Replica.objects.select_for_update().values_list("pk", "primary"))
+            if replica.pk not in there:  # deleted at this moment: the mark stays where it is
+                self.message_user(request, f"{replica} is gone.", messages.ERROR)
+                return
+            if not there[replica.pk]:
+                Replica.objects.filter(primary=True).update(primary=False)
+                Replica.objects.filter(pk=replica.pk).update(primary=True)
+                self.log_change(request, replica, "Made primary.")
         self.message_user(request, f"The primary is now {replica}.", messages.SUCCESS)
 
     # --- the operator's intent ---
@@ -132,12 +160,15 @@ class ReplicaAdmin(HealthSection, admin.ModelAdmin):
 
     def _set_state(self, request: HttpRequest, queryset: QuerySet[Replica], state: ReplicaState) -> None:
         with transaction.atomic():
-            changed = list(queryset.exclude(state=state))
+            changed = list(queryset.select_for_update(of=("self",)).exclude(state=state))
             Replica.objects.filter(pk__in=[replica.pk for replica in changed]).update(state=state)
             for replica in changed:
                 self.log_change(request, replica, f"State: {state.label}.")
-        names = ", ".join(str(replica) for replica in changed) or "none, all were before"
-        self.message_user(request, f"Now {state.label.lower()}: {names}.", messages.SUCCESS)
+        names = ", ".join(str(replica) for replica in changed)
+        if names:
+            self.message_user(request, f"Now {state.label.lower()}: {names}.", messages.SUCCESS)
+        else:
+            self.message_user(request, f"Nothing to do: {state.label.lower()} already.", messages.INFO)
 
     # --- probe now ---
 
@@ -155,8 +186,9 @@ class ReplicaAdmin(HealthSection, admin.ModelAdmin):
 
 
 async def _probe_all(urls: list[str], plan: RouterSettings) -> list[tuple[ProbeResult, Report]]:
+    timeout = min(plan.timeout_seconds, MAX_PROBE_NOW_SECONDS)
     async with http_client() as client:
-        return await asyncio.gather(*(probe(client, url, plan.health_path, plan.timeout_seconds) for url in urls))
+        return await asyncio.gather(*(probe(client, url, plan.health_path, timeout) for url in urls))
 
 
 @admin.register(RouterSettings)

@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
 from replicas.health import UNKNOWN
-from replicas.models import Replica, RouterSettings
+from replicas.models import Replica
 
 NOTHING = "–"
 
@@ -70,7 +70,7 @@ class HealthColumns:
         checked = replica.observed and replica.observed.checked_at
         if not checked:
             return "never"
-        stale = replica.is_stale(timezone.now(), RouterSettings.current().stale_after)
+        stale = replica.is_stale(timezone.now(), replica.stale_after)  # type: ignore[attr-defined]  # annotated
         return format_html('{} <span class="badge stale">stale</span>', ago(checked)) if stale else ago(checked)
 
     @admin.display(description="Last change", ordering="health__status_since")

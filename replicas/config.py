@@ -6,6 +6,7 @@ and value. Must not touch the database: a refused file changes nothing.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import partial
@@ -73,6 +74,8 @@ def parse(text: str) -> FileConfig:
         raise ConfigRefused([f"the file is not YAML: {_place(error)}"]) from error
     except RecursionError as error:
         raise ConfigRefused(["the file is not usable YAML: it is nested too deeply"]) from error
+    except ValueError as error:  # of the constructors: a date with a 13th month, a number of 5,000 digits
+        raise ConfigRefused([f"the file is not usable YAML: {error}; put text in quotes"]) from error
     reader = _Reader()
     config = reader.read(document)
     if reader.problems:
@@ -184,12 +187,14 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key_node, _ in node.value:
-            if key_node.value in seen and key_node.tag != "tag:yaml.org,2002:merge":
+            # `<<` may stand there twice, and a key that is a list or a mapping is refused by the SafeLoader.
+            if key_node.tag == "tag:yaml.org,2002:merge" or not isinstance(key_node.value, str):
+                continue
+            if key_node.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key_node.value!r} stands there twice", key_node.start_mark
                 )
-            if isinstance(key_node.value, str):
-                seen.add(key_node.value)
+            seen.add(key_node.value)
         return super().construct_mapping(node, deep)
 
 
@@ -199,6 +204,11 @@ def _place(error: yaml.YAMLError) -> str:
     return f"{what}, line {mark.line + 1}, column {mark.column + 1}" if mark else what
 
 
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = _short.maxlong = 80
+_short.maxlevel = 2
+
+
 def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"
+    """`value` in a line. Not by repr: aliases can make a small file's value as long as the memory is large."""
+    return _short.repr(value)

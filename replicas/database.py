@@ -22,7 +22,8 @@ from replicas.signals import pruning
 
 logger = logging.getLogger("replicas.prober")
 
-PRUNE_ROWS = 500
+PRUNE_ROWS = 500  # a batch
+PRUNE_PAUSE_SECONDS = 0.05
 
 Result = TypeVar("Result")
 
@@ -61,13 +62,19 @@ class Database:
 
 
 async def prune(database: Database) -> None:
-    """Delete what is older than ROUTER_HISTORY_DAYS, in batches that hold SQLite's lock only shortly."""
+    """Delete what is older than ROUTER_HISTORY_DAYS, here and in the rooms above.
+
+    In batches, with pauses: SQLite's lock is held shortly each time, and a placement finds it free between two.
+    """
     before = timezone.now() - timedelta(days=settings.ROUTER_HISTORY_DAYS)
 
-    def prune_some() -> int:
+    def prune_here() -> int:
         old = HealthTransition.objects.filter(at__lt=before).values_list("pk", flat=True)[:PRUNE_ROWS]
         return HealthTransition.objects.filter(pk__in=list(old)).delete()[0]
 
-    while await database(prune_some):
-        pass
-    await database(lambda: pruning.send(sender=HealthTransition, before=before))
+    def prune_above() -> int:
+        return sum(int(deleted or 0) for _, deleted in pruning.send(sender=HealthTransition, before=before))
+
+    for prune_some in (prune_here, prune_above):
+        while await database(prune_some):  # noqa: ASYNC110  (a pause, not a wait for an event)
+            await asyncio.sleep(PRUNE_PAUSE_SECONDS)

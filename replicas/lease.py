@@ -12,14 +12,16 @@ import os
 import socket
 from dataclasses import dataclass
 
-from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from replicas.models import ProberLease
 
 BEAT_SECONDS = 2.0
 TAKEOVER_SECONDS = 10.0
+# Between two reads no more than this is counted as seen: what was not looked at (the waiter was stopped, or its
+# database slow) is no evidence against the holder.
+MAX_COUNTED_SECONDS = 2.0
 
 
 class LeaseLost(Exception):
@@ -33,7 +35,8 @@ class Lease:
     name: str
     epoch: int | None = None  # None: not held
     _seen: tuple[int, int] | None = None
-    _seen_at: float = 0.0
+    _seen_at: float | None = None  # the caller's clock at the last read; None after one that failed
+    _still_seconds: float = 0.0  # how long the count was seen standing still
 
     @property
     def held(self) -> bool:
@@ -42,47 +45,55 @@ class Lease:
     def try_to_take(self, monotonic_now: float, *, wait: bool = True) -> str:
         """Take the lease if it is free, or if its holder was seen standing still; return who holds it then.
 
-        `monotonic_now` is the caller's clock when this read began. An outage of the database adds no time: the next
-        read after it finds the same count, but the caller must then call `forget` (a holder could not beat either).
-        With `wait` false only a lease that nobody holds is taken.
+        `monotonic_now` is the caller's clock when this read began. Where it raises a database's fault, the caller
+        must call `forget_last_read`. With `wait` false only a lease that nobody holds is taken.
         """
-        with transaction.atomic():
-            ProberLease.objects.get_or_create(pk=1)
-            row = ProberLease.objects.select_for_update().get(pk=1)
-            seen = (row.epoch, row.beat)
-            if seen != self._seen:
-                self._seen, self._seen_at = seen, monotonic_now
-            stood_still = wait and monotonic_now - self._seen_at >= TAKEOVER_SECONDS
-            if row.holder and not stood_still:
-                return row.holder
-            row.epoch += 1
-            row.beat += 1
-            row.holder, row.beaten_at = self.name, timezone.now()
-            row.save()
-            self.epoch = row.epoch
+        row = ProberLease.objects.filter(pk=1).first() or ProberLease.objects.get_or_create(pk=1)[0]
+        stood_still = self._watch(row, monotonic_now) and wait
+        if row.holder and not stood_still:
+            return row.holder
+        # Taken only if it is still what was read: of two that try, one changes a row.
+        unchanged = ProberLease.objects.filter(pk=1, epoch=row.epoch, beat=row.beat, holder=row.holder)
+        taken = {"epoch": row.epoch + 1, "beat": row.beat + 1, "holder": self.name, "beaten_at": timezone.now()}
+        if unchanged.update(**taken):
+            self.epoch = row.epoch + 1
             return self.name
+        return row.holder or "one that was faster"
 
-    def forget(self) -> None:
-        """The database was away: begin to observe anew."""
-        self._seen = None
+    def _watch(self, row: ProberLease, now: float) -> bool:
+        """Has the count been seen standing still for long enough?"""
+        seen = (row.epoch, row.beat)
+        if seen != self._seen:
+            self._still_seconds = 0.0
+        elif self._seen_at is not None:
+            self._still_seconds += min(now - self._seen_at, MAX_COUNTED_SECONDS)
+        self._seen, self._seen_at = seen, now
+        return self._still_seconds >= TAKEOVER_SECONDS
+
+    def forget_last_read(self) -> None:
+        """The database was away: the time until the next read counts for nothing (the holder could not beat either)."""
+        self._seen_at = None
 
     def beat(self) -> None:
         """Show that this prober lives. Raises LeaseLost."""
-        with transaction.atomic():
-            self.still_held()
-            ProberLease.objects.filter(pk=1).update(beat=F("beat") + 1, beaten_at=timezone.now())
+        if not self._mine().update(beat=F("beat") + 1, beaten_at=timezone.now()):
+            self.epoch = None
+            raise LeaseLost
 
     def still_held(self) -> None:
         """Inside a transaction: lock the lease until its end. Raises LeaseLost if it is another's."""
-        if self.epoch is None or not ProberLease.objects.select_for_update().filter(pk=1, epoch=self.epoch).exists():
+        if self._mine().select_for_update().first() is None:
             self.epoch = None
             raise LeaseLost
 
     def release(self) -> None:
-        """Let the next prober begin at once."""
-        if self.epoch is not None:
-            ProberLease.objects.filter(pk=1, epoch=self.epoch).update(holder="")
-            self.epoch = None
+        """Let the next prober begin at once. Nothing happens when the lease is not held (any more)."""
+        self._mine().update(holder="")
+        self.epoch = None
+
+    def _mine(self) -> QuerySet[ProberLease]:
+        """The row, while the lease is ours."""
+        return ProberLease.objects.none() if self.epoch is None else ProberLease.objects.filter(pk=1, epoch=self.epoch)
 
 
 def own_name() -> str:

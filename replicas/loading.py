@@ -1,4 +1,4 @@
-"""A config file into the database and back, in one transaction each.
+"""A config file into the database, in one transaction, and back.
 
 Called by loadreplicas and dumpreplicas. Replicas are matched by URL; what a file leaves out keeps its value.
 """
@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-from django.core.exceptions import ValidationError
-from django.db import transaction
+from django.db import IntegrityError, transaction
 
 from replicas import rules
 from replicas.config import HEALTH_CHECK, REPLICA, ConfigRefused, FileConfig
 from replicas.models import Replica, RouterSettings
+
+Wanted = dict[str, dict[str, Any]]  # by rules.same_replica: what the file says of that replica
 
 
 @dataclass
@@ -34,67 +35,69 @@ class Diff:
 
 def load(config: FileConfig, *, prune: bool = False, dry_run: bool = False) -> Diff:
     """Apply `config`, all or nothing. With `prune`, replicas that an earlier file brought in and this one no longer
-    names are removed; those made by hand stay. Raises ConfigRefused when the database's own rules refuse it.
+    names are removed; those made by hand stay. Raises ConfigRefused when someone adds the same replica meanwhile.
     """
-    diff = Diff()
-    with transaction.atomic():
-        # Locked, so that two loads, or a load and an edit in the admin, do not interleave.
-        existing = {rules.same_replica(r.url): r for r in Replica.objects.select_for_update().order_by("id")}
-        if prune:
-            _prune(config, existing, diff)
-        _move_the_mark(config, existing, diff)
-        for entry in config.replicas:
-            _load_replica(entry, existing.get(rules.same_replica(entry["url"])), diff)
-        _load_health_check(config, diff)
-        if dry_run:
-            transaction.set_rollback(True)
+    try:
+        with transaction.atomic():
+            diff = _load(config, prune)
+            if dry_run:
+                transaction.set_rollback(True)
+    except IntegrityError as error:
+        raise ConfigRefused(["someone else changed the same replicas at this moment; load the file again"]) from error
     return diff
 
 
-def _prune(config: FileConfig, existing: dict[str, Replica], diff: Diff) -> None:
-    named = {rules.same_replica(entry["url"]) for entry in config.replicas}
-    for server in [server for server, replica in existing.items() if replica.from_file and server not in named]:
+def _load(config: FileConfig, prune: bool) -> Diff:
+    diff = Diff()
+    wanted = {rules.same_replica(entry["url"]): entry for entry in config.replicas}
+    # Locked, so that two loads, or a load and an edit in the admin, do not interleave.
+    existing = {rules.same_replica(r.url): r for r in Replica.objects.select_for_update().order_by("id")}
+    if prune:
+        _prune(wanted, existing, diff)
+    _move_the_mark(wanted, existing)
+    for server, entry in wanted.items():
+        if server in existing:
+            _change(existing[server], entry, diff)
+        else:
+            _add(entry, diff)
+    _load_health_check(config, diff)
+    return diff
+
+
+def _prune(wanted: Wanted, existing: dict[str, Replica], diff: Diff) -> None:
+    for server in [server for server, replica in existing.items() if replica.from_file and server not in wanted]:
         replica = existing.pop(server)
         diff.removed.append(f"{replica} ({replica.url})")
         replica.delete()
 
 
-def _move_the_mark(config: FileConfig, existing: dict[str, Replica], diff: Diff) -> None:
-    """Take the mark off its holder where the file gives it to another: the constraint allows one at a time."""
-    marked = next((rules.same_replica(e["url"]) for e in config.replicas if e.get("primary")), None)
-    for server, replica in existing.items():
-        if marked and replica.primary and server != marked:
-            replica.primary = False
-            replica.save(update_fields=["primary"])
-            diff.changed.append(f"{replica} ({replica.url}): primary true → false")
-
-
-def _load_replica(entry: dict[str, Any], replica: Replica | None, diff: Diff) -> None:
-    if replica is None:
-        replica = Replica(**entry, from_file=True)
-        _save(replica, entry)
-        diff.added.append(f"{replica} ({replica.url})" + (", primary" if replica.primary else ""))
+def _move_the_mark(wanted: Wanted, existing: dict[str, Replica]) -> None:
+    """Where the file gives the mark to another, its holder loses it first: the constraint allows one at a time."""
+    if not any(entry.get("primary") for entry in wanted.values()):
         return
-    changes = [
-        f"{name} {_shown(getattr(replica, name))} → {_shown(value)}"
-        for name, value in entry.items()
-        if getattr(replica, name) != value
-    ]
-    if not changes:
+    for server, replica in existing.items():
+        if replica.primary and not wanted.get(server, {}).get("primary"):
+            Replica.objects.filter(pk=replica.pk).update(primary=False)
+            wanted[server] = {**wanted.get(server, {}), "primary": False}  # to be told in the diff
+
+
+def _add(entry: dict[str, Any], diff: Diff) -> None:
+    replica = Replica(**entry, from_file=True)
+    replica.save()
+    diff.added.append(f"{replica} ({replica.url})" + (", primary" if replica.primary else ""))
+
+
+def _change(replica: Replica, entry: dict[str, Any], diff: Diff) -> None:
+    # Not the URL: it names the same replica, with or without the default port, as whoever added it wrote it.
+    changed = {name: value for name, value in entry.items() if name != "url" and getattr(replica, name) != value}
+    if not changed:
         diff.unchanged.append(f"{replica} ({replica.url})")
         return
-    for name, value in entry.items():
+    shown = [f"{name} {_shown(getattr(replica, name))} → {_shown(value)}" for name, value in changed.items()]
+    for name, value in changed.items():
         setattr(replica, name, value)
-    _save(replica, entry)
-    diff.changed.append(f"{replica} ({replica.url}): {', '.join(changes)}")
-
-
-def _save(replica: Replica, entry: dict[str, Any]) -> None:
-    try:
-        replica.full_clean()
-    except ValidationError as refused:
-        raise ConfigRefused([f"{entry['url']}: {' '.join(refused.messages)}"]) from refused
-    replica.save()
+    replica.save(update_fields=list(changed))
+    diff.changed.append(f"{replica} ({replica.url}): {', '.join(shown)}")
 
 
 def _load_health_check(config: FileConfig, diff: Diff) -> None:

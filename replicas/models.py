@@ -57,6 +57,15 @@ def validate_health_path(value: Any) -> None:
     _validator(rules.health_path)(value)
 
 
+class CountField(models.PositiveIntegerField):  # type: ignore[type-arg]  # no subscript at run time
+    """A whole number. Django's own field silently makes 1 of 1.5."""
+
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, float) and not value.is_integer():
+            raise ValidationError(self.error_messages["invalid"], code="invalid", params={"value": value})
+        return super().to_python(value)
+
+
 class ReplicaState(models.TextChoices):
     """What an operator wants of a replica, apart from what the prober sees (design, decision 10)."""
 
@@ -96,7 +105,7 @@ class Replica(models.Model):
     weight = models.FloatField(
         default=1.0, validators=[validate_weight], help_text="Its share of the sessions, relative to the others; > 0."
     )
-    max_sessions = models.PositiveIntegerField(
+    max_sessions = CountField(
         null=True,
         blank=True,
         validators=[validate_max_sessions],
@@ -146,15 +155,15 @@ class Replica(models.Model):
 
     def clean(self) -> None:
         problems = {}
-        others = list(Replica.objects.exclude(pk=self.pk))
+        others = Replica.objects.exclude(pk=self.pk)
         try:
-            here = rules.same_replica(rules.replica_url(self.url))
+            spellings = rules.spellings(rules.replica_url(self.url))
         except rules.RuleBroken:
-            here = ""  # clean_fields has said so
-        twin = next((other for other in others if rules.same_replica(other.url) == here), None)
+            spellings = ()  # clean_fields has said so
+        twin = others.filter(url__in=spellings).first()
         if twin and twin.url != self.url:  # the same URL is the unique constraint's to name
             problems["url"] = f"“{self.url}” is the same server as the replica “{twin}” ({twin.url})."
-        marked = next((other for other in others if other.primary), None)
+        marked = others.filter(primary=True).first()
         if self.primary and marked:
             problems["primary"] = f"“{marked}” is the primary; the list’s action “Make primary” moves the mark."
         if problems:
@@ -261,10 +270,10 @@ class RouterSettings(Singleton):
     timeout_seconds = models.FloatField(
         default=2.0, validators=[validate_seconds], help_text="A probe that takes longer, in seconds, has failed."
     )
-    failure_threshold = models.PositiveIntegerField(
+    failure_threshold = CountField(
         default=3, validators=[validate_threshold], help_text="So many failed probes in a row: unhealthy."
     )
-    recovery_threshold = models.PositiveIntegerField(
+    recovery_threshold = CountField(
         default=2, validators=[validate_threshold], help_text="So many good probes in a row: healthy again."
     )
 

@@ -6,11 +6,14 @@ For deployment scripts and for a look at the fleet. Writes what it found unless 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass
+
+from django.db import Error as DatabaseFault
 
 from replicas.database import Database
 from replicas.health import HEALTHY
-from replicas.lease import Lease, own_name
+from replicas.lease import Lease, LeaseLost, own_name
 from replicas.models import Replica
 from replicas.probe import http_client, probe
 from replicas.prober import read_plan
@@ -32,22 +35,35 @@ class OnceResult:
 
 
 async def probe_once() -> OnceResult:
-    """Probe every replica that is not disabled, once; write what was found unless another prober holds the lease."""
+    """Probe every replica that is not disabled, once; write what was found if nobody holds the prober's lease.
+
+    Raises Django's database errors.
+    """
     database, lease, record, client = Database(), Lease(own_name()), Record(), http_client()
     try:
-        plan, replicas = await database(lambda: read_plan(None))
         holder = await database(lambda: lease.try_to_take(0.0, wait=False))
+        plan, replicas = await database(lambda: read_plan(None))  # after the lease: no older than the last write
         probed = {r.pk: record.add(r) for r in replicas if r.state != Replica.State.DISABLED}
         found = await asyncio.gather(
             *(probe(client, known.url, plan.path, plan.timeout_seconds) for known in probed.values())
         )
         for known, (result, report) in zip(probed.values(), found, strict=True):
             record.observe(known, result, report, plan.thresholds)
-        written = lease.held
-        if written and (batch := record.take()):
-            await database(lambda: write(batch, lease))
-        await database(lease.release)
+        written = await _write(database, lease, record)
         return OnceResult([(r, probed.get(r.pk)) for r in replicas], holder, written)
     finally:
+        with contextlib.suppress(DatabaseFault):
+            await database(lease.release)
         await client.aclose()
         await database.close()
+
+
+async def _write(database: Database, lease: Lease, record: Record) -> bool:
+    if not lease.held:
+        return False
+    if (batch := record.take()) is not None:
+        try:
+            await database(lambda: write(batch, lease))
+        except LeaseLost:
+            return False
+    return True

@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import logging
 import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 from django.db import Error as DatabaseFault
 
 from replicas.database import Database, prune
-from replicas.health import Thresholds
+from replicas.health import Health, Thresholds
 from replicas.lease import BEAT_SECONDS, Lease, LeaseLost, own_name
 from replicas.models import Replica, RouterSettings
 from replicas.probe import http_client, probe
@@ -26,9 +27,15 @@ logger = logging.getLogger("replicas.prober")
 
 FOLLOW_SECONDS = 0.5  # additions, edits and deletions are seen within a second
 RETRY_SECONDS = 1.0
+# Pause between two writes: results of a large fleet gather, and SQLite's write lock is left to the placements.
+GATHER_SECONDS = 0.05
 JITTER = 0.1
-SPREAD_SECONDS = 0.5  # the first probes of all replicas, so that they are not one burst
+# First probes of new replicas are spread over this time, so that they are not one burst; a large fleet takes longer.
+SPREAD_SECONDS = 0.4
+FIRST_PROBES_PER_SECOND = 500
 PRUNE_SECONDS = 3600.0
+# asyncio resolves host names in threads; with its default of a few, six names that hang would stop all the others.
+RESOLVER_THREADS = 64
 
 
 @dataclass(frozen=True)
@@ -57,9 +64,14 @@ class Prober:
         self._lease = Lease(own_name())
         self._client = http_client()
         self._stopping = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """What was known before the lease was taken counts no more: another prober may have worked meanwhile."""
+        self._plan: Plan
         self._record = Record()
         self._unwritten = asyncio.Event()
-        self._plan: Plan
         self._probes: dict[int, asyncio.Task[None]] = {}
         self._in_flight: set[int] = set()
 
@@ -69,6 +81,7 @@ class Prober:
 
     async def run(self) -> None:
         """Work until `stop`. Raises only what is a fault of the program: that ends the process, loudly."""
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(RESOLVER_THREADS, "resolver"))
         try:
             while not self._stopping.is_set():
                 if await self._wait_for_lease():
@@ -86,7 +99,7 @@ class Prober:
             try:
                 holder = await self._database(partial(self._lease.try_to_take, loop.time()))
             except DatabaseFault:
-                self._lease.forget()
+                self._lease.forget_last_read()
             else:
                 if self._lease.held:
                     logger.info("this prober (%s) holds the lease and works", holder)
@@ -98,64 +111,65 @@ class Prober:
         return False
 
     async def _hold_lease(self) -> None:
-        self._record = Record()
-        self._unwritten.clear()
-        self._probes.clear()
-        self._in_flight.clear()
-        async with asyncio.TaskGroup() as group:
-            side_tasks = [
-                group.create_task(self._follow(group), name="prober: follow the table of replicas"),
-                group.create_task(self._beat(), name="prober: beat"),
-                group.create_task(self._write_as_it_comes(), name="prober: write health"),
-                group.create_task(self._prune_hourly(), name="prober: prune history"),
-            ]
-            await self._stopping.wait()
-            side_tasks[0].cancel()
-            await self._finish_round()
-            for task in side_tasks:
-                task.cancel()
-        await self._last_write()
+        self._begin_anew()
+        try:
+            # A side task that ends with an error ends all of them: never a prober that works by halves.
+            async with asyncio.TaskGroup() as group:
+                follow = group.create_task(self._follow(group), name="prober: follow the table of replicas")
+                side_tasks = [
+                    group.create_task(self._beat(), name="prober: beat"),
+                    group.create_task(self._write_as_it_comes(), name="prober: write health"),
+                    group.create_task(self._prune_hourly(), name="prober: prune history"),
+                ]
+                await self._stopping.wait()
+                follow.cancel()
+                await self._finish_round()
+                for task in side_tasks:
+                    task.cancel()
+        finally:
+            await self._last_write()
 
     # --- probing ---
 
     async def _follow(self, group: asyncio.TaskGroup) -> None:
         """Keep one probing task a replica, as the table says now."""
         while True:
-            try:
+            with contextlib.suppress(DatabaseFault):  # logged; until it is over the last that was read stands
                 self._plan, replicas = await self._database(lambda: read_plan(self._interval_seconds))
-            except DatabaseFault:
-                await asyncio.sleep(FOLLOW_SECONDS)
-                continue
-            for replica in replicas:
-                known = self._record.known.get(replica.pk)
-                if known is None or known.url != replica.url:
-                    await self._stop_probing(replica.pk)
-                    known = self._record.add(replica)
-                known.name = replica.name
-                probed = replica.state != Replica.State.DISABLED
-                if probed and replica.pk not in self._probes:
-                    self._probes[replica.pk] = group.create_task(
-                        self._probe_regularly(known), name=f"prober: probe {replica.name}"
-                    )
-                elif not probed:
-                    await self._stop_probing(replica.pk)
-                    if known.health.checked_at is not None:
-                        self._record.reset(known, "disabled")
-                        self._unwritten.set()
-            for gone in set(self._record.known) - {replica.pk for replica in replicas}:
-                await self._stop_probing(gone)
-                self._record.remove(gone)
+                await self._probe_these(replicas, group)
             await asyncio.sleep(FOLLOW_SECONDS)
+
+    async def _probe_these(self, replicas: list[Replica], group: asyncio.TaskGroup) -> None:
+        new = sum(replica.pk not in self._probes for replica in replicas)
+        spread = max(SPREAD_SECONDS, new / FIRST_PROBES_PER_SECOND)
+        for replica in replicas:
+            known = self._record.known.get(replica.pk) or self._record.add(replica)
+            known.name = replica.name
+            if known.url != replica.url:
+                await self._stop_probing(replica.pk)
+                self._record.move(known, replica.url)
+            if replica.state == Replica.State.DISABLED:
+                await self._stop_probing(replica.pk)
+                if known.health != Health():
+                    self._record.reset(known, "disabled")
+            elif replica.pk not in self._probes:
+                self._probes[replica.pk] = group.create_task(
+                    self._probe_regularly(known, spread), name=f"prober: probe {replica.name}"
+                )
+        for gone in set(self._record.known) - {replica.pk for replica in replicas}:
+            await self._stop_probing(gone)
+            self._record.remove(gone)
+        self._unwritten.set()
 
     async def _stop_probing(self, replica_id: int) -> None:
         if task := self._probes.pop(replica_id, None):
             task.cancel()
             await asyncio.wait({task})
 
-    async def _probe_regularly(self, known: Known) -> None:
+    async def _probe_regularly(self, known: Known, spread: float) -> None:
         loop = asyncio.get_running_loop()
-        await asyncio.sleep(random.uniform(0, SPREAD_SECONDS))  # noqa: S311  (spreads load, keeps no secret)
-        while not self._stopping.is_set():
+        await asyncio.sleep(random.uniform(0, spread))  # noqa: S311  (spreads load, keeps no secret)
+        while True:
             started = loop.time()
             self._in_flight.add(known.id)
             try:
@@ -164,6 +178,8 @@ class Prober:
                 self._in_flight.discard(known.id)
             self._record.observe(known, result, report, self._plan.thresholds)
             self._unwritten.set()
+            if self._stopping.is_set():
+                return
             jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
             # From start to start: the period is the interval, however long a probe takes. In short steps, because
             # the interval may be edited meanwhile.
@@ -178,39 +194,46 @@ class Prober:
             await asyncio.wait(self._probes.values(), timeout=self._plan.timeout_seconds + 1)
         for task in self._probes.values():
             task.cancel()
-        self._probes.clear()
 
     # --- the database ---
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            try:
+            with contextlib.suppress(DatabaseFault):  # logged; a waiter that reads no better counts no time
                 await self._database(self._lease.beat)
-            except DatabaseFault:
-                continue
 
     async def _write_as_it_comes(self) -> None:
         while True:
             await self._unwritten.wait()
             self._unwritten.clear()
-            if not await self._write():
+            written = await self._write()
+            if not written:
                 self._unwritten.set()
-                await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.sleep(GATHER_SECONDS if written else RETRY_SECONDS)
 
     async def _write(self) -> bool:
-        batch = self._record.take()
-        if batch is None:
+        """Write all that is not written yet; False while the database is away. Raises LeaseLost.
+
+        Shielded: where the caller is cancelled, the thread goes on, and what it could not write must be put back.
+        """
+        return await asyncio.shield(self._write_batch())
+
+    async def _write_batch(self) -> bool:
+        async with self._writing:
+            batch = self._record.take()
+            if batch is None:
+                return True
+            try:
+                await self._database(lambda: write(batch, self._lease))
+            except DatabaseFault:
+                self._record.put_back(batch)
+                return False
             return True
-        try:
-            # Shielded: cancelled, the thread would go on and commit what is then put back and written twice.
-            await asyncio.shield(self._database(lambda: write(batch, self._lease)))
-        except DatabaseFault:
-            self._record.put_back(batch)
-            return False
-        return True
 
     async def _last_write(self) -> None:
+        if not self._lease.held:
+            return
         try:
             await self._write()
             await self._database(self._lease.release)
@@ -224,8 +247,6 @@ class Prober:
             await asyncio.sleep(PRUNE_SECONDS)
 
     async def _pause(self, seconds: float) -> None:
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
-        except TimeoutError:
-            pass

@@ -55,12 +55,19 @@ class Record:
         self._transitions: deque[HealthTransition] = deque(maxlen=MAX_WAITING_TRANSITIONS)
 
     def add(self, replica: Replica) -> Known:
-        """Begin with what the row says of this URL; an edited URL begins with nothing (ReplicaHealth.url)."""
-        known = Known(replica.pk, replica.name, replica.url)
-        if (row := replica.observed) is not None:
+        """Begin with what the row says of this URL; what it says of another one counts for nothing."""
+        known = self.known[replica.pk] = Known(replica.pk, replica.name, replica.url)
+        row: ReplicaHealth | None = getattr(replica, "health", None)
+        if row is not None:
             known.health, known.status_since, known.report = _health(row), row.status_since, _report(row)
-        self.known[replica.pk] = known
+            if row.url != replica.url:
+                self.move(known, replica.url)
         return known
+
+    def move(self, known: Known, url: str) -> None:
+        """The replica's URL was edited: another server stands there, of which nothing is known."""
+        known.url = url
+        self.reset(known, "the URL was edited")
 
     def remove(self, replica_id: int) -> None:
         self.known.pop(replica_id, None)
@@ -72,7 +79,7 @@ class Record:
         self._move(known, observe(known.health, result, thresholds), result.error or "probe succeeded")
 
     def reset(self, known: Known, reason: str) -> None:
-        """Forget what was seen: the replica is not probed any more."""
+        """Forget what was seen, because of `reason`."""
         known.report = Report()
         self._move(known, Health(), reason)
 

@@ -7,13 +7,19 @@ what is allowed. Must not know where a value comes from: the caller names the fi
 
 from __future__ import annotations
 
+import ipaddress
 import math
+import re
 from urllib.parse import SplitResult, urlsplit
 
 MAX_URL_LENGTH = 255
 MAX_NAME_LENGTH = 63
 MAX_SECONDS = 3600.0
 MAX_COUNT = 1_000_000
+
+# What a resolver can be asked for: labels of letters, digits, - and _ (compose files use it), 63 at most (RFC 1035).
+_LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 
 
 class RuleBroken(ValueError):
@@ -42,6 +48,7 @@ def replica_url(value: object) -> str:
     if not host:
         raise RuleBroken("must name a host, like http://streamer-a:8000")
     _refuse_all_but_the_address(parts, text)
+    _refuse_what_is_no_host(host)
     if port == 0 or parts.netloc.endswith(":"):
         raise RuleBroken("must have a port from 1 to 65535, or none for the scheme's own")
     shown_host = f"[{host}]" if ":" in host else host
@@ -59,6 +66,20 @@ def _refuse_all_but_the_address(parts: SplitResult, text: str) -> None:
         raise RuleBroken("must not have a fragment (#…)")
 
 
+def _refuse_what_is_no_host(host: str) -> None:
+    if _HOST_NAME.fullmatch(host):
+        return
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError as error:
+        raise RuleBroken(
+            f"must name a host by letters, digits, - and . or by its address, not {host!r}; "
+            "write an international name in its xn-- form"
+        ) from error
+    if address.scope_id is not None:
+        raise RuleBroken("must not name a network interface (%…); give the replica a routable address")
+
+
 def same_replica(url: str) -> str:
     """What two normalised URLs of one server have in common: the scheme's default port made explicit.
 
@@ -66,7 +87,16 @@ def same_replica(url: str) -> str:
     """
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    return f"{parts.scheme}://{parts.hostname}:{port}"
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}:{port}"
+
+
+def spellings(url: str) -> tuple[str, ...]:
+    """Every normalised URL that means the same replica as `url`: with the default port, and without it."""
+    explicit = same_replica(url)
+    portless, _, port = explicit.rpartition(":")
+    default = "443" if url.startswith("https:") else "80"
+    return (explicit, portless) if port == default else (explicit,)
 
 
 def replica_name(value: object) -> str:

@@ -7,10 +7,11 @@ timeout; never shows an error's text.
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import Error as DatabaseFault
 from django.db import connection
@@ -19,9 +20,23 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from replicas.models import Replica, ReplicaHealth, RouterSettings
+from replicas.models import ProberLease, Replica, ReplicaHealth, RouterSettings
 
-Fleet = tuple[list[Replica], timedelta]
+# A prober beats every 2 s, and another takes over a dead one's work within 15 s.
+BEAT_STALE = timedelta(seconds=15)
+
+# Threads of their own, not those that pages and host names share: a slow page or a hung name server must not make a
+# load balancer think us dead. Two, so that one caller's slow read does not stop all others.
+_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="status")
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What one read of the database says."""
+
+    replicas: list[Replica]
+    stale_after: timedelta
+    beaten_at: datetime | None  # the prober's last sign of life
 
 
 @never_cache
@@ -38,9 +53,8 @@ async def status(request: HttpRequest) -> JsonResponse:
     fleet = await _read_fleet()
     if fleet is None:
         return JsonResponse({"error": "the database does not answer"}, status=503)
-    replicas, stale_after = fleet
     now = timezone.now()
-    return JsonResponse({"replicas": [_shown(r, r.is_stale(now, stale_after)) for r in replicas]})
+    return JsonResponse({"replicas": [_shown(r, r.is_stale(now, fleet.stale_after)) for r in fleet.replicas]})
 
 
 @never_cache
@@ -55,45 +69,49 @@ async def readyz(request: HttpRequest) -> JsonResponse:
     if fleet is None:
         answer: dict[str, Any] = {"status": "not ready", "database": "no answer", "missing": ["database"]}
         return JsonResponse(answer, status=503)
-    replicas, stale_after = fleet
-    available = sum(replica.available for replica in replicas)
+    available = sum(replica.available for replica in fleet.replicas)
     missing = [] if available else ["available replica"]
     answer = {
         "status": "not ready" if missing else "ready",
         "database": "ok",
-        "replicas": {"total": len(replicas), "available": available},
-        "prober": _prober_state(replicas, stale_after),
+        "replicas": {"total": len(fleet.replicas), "available": available},
+        "prober": _prober_state(fleet),
         "missing": missing,
     }
     return JsonResponse(answer, status=503 if missing else 200)
 
 
 async def _read_fleet() -> Fleet | None:
-    """The replicas and the age at which a probe is stale; None when the database does not answer in time."""
-    # Its own thread, not the one that pages share: a slow page must not make a load balancer think us dead.
+    """None when the database does not answer in time."""
     try:
         async with asyncio.timeout(settings.DATABASE_TIMEOUT_SECONDS):
-            return await sync_to_async(_read, thread_sensitive=False)()
+            return await asyncio.get_running_loop().run_in_executor(_threads, _read)
     except TimeoutError:
         return None
 
 
 def _read() -> Fleet | None:
     try:
-        return list(Replica.objects.with_health()), RouterSettings.current().stale_after
+        return Fleet(
+            replicas=list(Replica.objects.with_health()),
+            stale_after=RouterSettings.current().stale_after,
+            beaten_at=ProberLease.objects.filter(epoch__gt=0).values_list("beaten_at", flat=True).first(),
+        )
     except DatabaseFault:
         return None
     finally:
-        connection.close()  # the thread may never be used again
+        connection.close()  # machines ask seldom, and a kept connection may have died since
 
 
-def _prober_state(replicas: list[Replica], stale_after: timedelta) -> str:
-    """`ok`, `stale` when the last probe of any replica is old, `never ran` when there was none."""
-    times = [replica.observed.checked_at for replica in replicas if replica.observed and replica.observed.checked_at]
-    newest = max(times, default=None)
-    if newest is None:
+def _prober_state(fleet: Fleet) -> str:
+    """`ok`, `stale` when neither a beat nor a probe is recent, `never ran` when there was none at all."""
+    now = timezone.now()
+    probed = [r.observed.checked_at for r in fleet.replicas if r.observed and r.observed.checked_at]
+    if fleet.beaten_at is None and not probed:
         return "never ran"
-    return "stale" if timezone.now() - newest > stale_after else "ok"
+    beats = fleet.beaten_at is not None and now - fleet.beaten_at <= BEAT_STALE
+    probes = bool(probed) and now - max(probed) <= fleet.stale_after
+    return "ok" if beats or probes else "stale"
 
 
 def _shown(replica: Replica, stale: bool) -> dict[str, Any]:

@@ -112,12 +112,16 @@ async def raw_server(
 ) -> AsyncIterator[FakeReplica]:
     """A server that speaks bytes: hung handshakes, wrong ones, garbage after the 101."""
     replica = FakeReplica("")
+    tasks: set[asyncio.Task[None]] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         replica.connections += 1
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
         try:
             await talk(reader, writer)
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
@@ -128,3 +132,6 @@ async def raw_server(
         yield replica
     finally:
         server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from replicas.models import HealthTransition, Replica, ReplicaHealth, RouterSettings
@@ -116,6 +121,65 @@ def test_health_cannot_be_written_through_the_form(admin_client: Client, three: 
     assert admin_client.post(page, form).status_code == 302
     assert Replica.objects.get(pk=three[1].pk).name == "bb"
     assert ReplicaHealth.objects.get(pk=three[1].pk).status == "unhealthy"
+
+
+def test_a_form_writes_only_what_it_changed(admin_client: Client, three: list[Replica]) -> None:
+    """A replica drained while its form was open stays drained, unless the form was about that."""
+    form = {
+        "url": "http://b:1", "name": "b", "weight": "5", "state": "draining",
+        "transitions-TOTAL_FORMS": "0", "transitions-INITIAL_FORMS": "0",
+    }  # fmt: skip
+    real_clean = Replica.clean
+
+    def drained_meanwhile(replica: Replica) -> None:
+        real_clean(replica)
+        Replica.objects.filter(pk=replica.pk).update(state="disabled", primary=False)
+
+    Replica.objects.filter(pk=three[1].pk).update(state="draining")
+    with mock.patch.object(Replica, "clean", drained_meanwhile):
+        assert admin_client.post(f"{LIST}{three[1].pk}/change/", form).status_code == 302
+    found = Replica.objects.get(pk=three[1].pk)
+    assert (found.weight, found.state) == (5, "disabled")
+
+
+def test_a_replica_with_a_history_can_be_deleted(admin_client: Client, three: list[Replica]) -> None:
+    """Its transitions go with it, though nobody may delete one of them by hand."""
+    for replica in three:
+        HealthTransition.objects.create(replica=replica, at=timezone.now(), old_status="unknown", new_status="healthy")
+    assert admin_client.post(f"{LIST}{three[1].pk}/delete/", {"post": "yes"}).status_code == 302
+    act_on = {"action": "delete_selected", "_selected_action": [three[2].pk], "post": "yes"}
+    assert admin_client.post(LIST, act_on).status_code == 302
+    assert list(Replica.objects.values_list("name", flat=True)) == ["a"]
+    history = HealthTransition.objects.get()
+    assert admin_client.post(f"/admin/replicas/healthtransition/{history.pk}/delete/").status_code == 403
+
+
+def test_who_may_only_look_gets_no_buttons(client: Client, three: list[Replica], django_user_model: type) -> None:
+    """And is refused where they make the request by hand."""
+    viewer = django_user_model.objects.create_user("viewer", is_staff=True)
+    viewer.user_permissions.set(Permission.objects.filter(codename__in=["view_replica", "view_healthtransition"]))
+    client.force_login(viewer)
+    page = client.get(LIST).content.decode()
+    assert "make primary" not in page
+    assert "probe_now" in page
+    assert client.post(f"{LIST}{three[1].pk}/make-primary/").status_code == 403
+    act(client, "drain", three[1])
+    assert Replica.objects.get(pk=three[1].pk).state == "active"
+
+
+def test_the_list_takes_the_same_queries_for_any_fleet(admin_client: Client, three: list[Replica]) -> None:
+    """Health and settings come with the rows, not a query each."""
+
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            assert admin_client.get(LIST).status_code == 200
+        return len(captured)
+
+    before = queries()
+    for number in range(20):
+        made = Replica.objects.create(url=f"http://more:{number + 1}")
+        ReplicaHealth.objects.create(replica=made, url=made.url, status="healthy", checked_at=timezone.now())
+    assert queries() == before
 
 
 def test_the_router_settings_are_one_form(admin_client: Client) -> None:

@@ -9,6 +9,8 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -68,6 +70,7 @@ def test_primary_true_moves_the_mark(tmp_path: Path) -> None:
     out = run(replicas("{url: 'http://a:1'}", "{url: 'http://b:2', primary: true}"), tmp_path)
     assert primary() == ["http://b:2"]
     assert "a (http://a:1): primary true → false" in out
+    assert "unchanged" not in out  # told once
     assert "b:2 (http://b:2): primary false → true" in out
     run(replicas("{url: 'http://c:3', primary: true}"), tmp_path)
     assert primary() == ["http://c:3"]
@@ -80,6 +83,22 @@ def test_a_file_without_a_primary_leaves_the_mark(tmp_path: Path) -> None:
     assert primary() == ["http://a:1"]
     run(replicas("{url: 'http://a:1', primary: false}"), tmp_path)
     assert primary() == []
+
+
+def test_a_default_port_names_the_same_replica(tmp_path: Path) -> None:
+    """Its URL stays as it was first written, and with it what the prober has seen there."""
+    run(replicas("{url: 'http://a'}"), tmp_path)
+    assert "= unchanged: a (http://a)" in run(replicas("{url: 'http://A:80/'}"), tmp_path)
+    assert Replica.objects.get().url == "http://a"
+
+
+def test_a_thousand_replicas_load_in_one_short_transaction(tmp_path: Path) -> None:
+    """It holds SQLite's lock, so it must not grow with the square of the fleet: a query or two a replica."""
+    text = replicas(*(f"{{url: 'http://streamer-{number}:8000'}}" for number in range(1000)))
+    with CaptureQueriesContext(connection) as queries:
+        run(text, tmp_path)
+    assert Replica.objects.count() == 1000
+    assert len(queries) < 1100
 
 
 def test_prune_removes_only_what_a_file_brought_in(tmp_path: Path) -> None:
@@ -162,7 +181,8 @@ def test_loading_a_dump_changes_nothing(fields: list[dict], interval: float, fai
 
 
 BAD_VALUES = [("url", "http://a/x"), ("url", "ftp://a"), ("url", "http://u@a"), ("weight", 0), ("weight", -1.5),
-              ("max_sessions", 0), ("state", "off"), ("name", "x" * 64)]  # fmt: skip
+              ("max_sessions", 0), ("max_sessions", 1.5), ("weight", "heavy"), ("url", "http://a,b"),
+              ("state", "off"), ("name", "x" * 64)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("field", "value"), BAD_VALUES)

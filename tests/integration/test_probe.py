@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
+from django.conf import LazySettings
+from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from replicas.probe import MAX_BODY_BYTES, Report, http_client, probe
 from tests.integration.http_servers import answering, drips, hangs, http_server
 from tests.ports import free_port
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    async with http_client() as made:
+        yield made
 
 
 async def probed(url: str, timeout: float = 1.0, path: str = "/health"):
@@ -157,3 +168,49 @@ def test_the_client_follows_nothing_and_trusts_nothing() -> None:
     client = http_client()
     assert (client.follow_redirects, client.trust_env) == (False, False)
     assert client.timeout == httpx.Timeout(None)
+
+
+async def test_no_connection_is_kept(client: httpx.AsyncClient) -> None:
+    """A kept one that the replica closes as the next probe goes out would look like a failure of the replica."""
+    async with http_server() as server:
+        for _ in range(2):
+            assert (await probe(client, server.url, "/health", 2))[0].ok
+    assert all("connection: close" in head.lower() for head in server.requests)
+
+
+async def test_a_probe_beside_300_hung_ones_is_answered_at_once(client: httpx.AsyncClient) -> None:
+    """There is no pool to wait for (contract A4)."""
+    async with http_server(hangs) as hung, http_server() as well:
+        waiting = [asyncio.create_task(probe(client, hung.url, "/health", 5)) for _ in range(300)]
+        async with asyncio.timeout(5):
+            while len(hung.requests) < 300:
+                await asyncio.sleep(0.01)
+            started = time.monotonic()
+            assert (await probe(client, well.url, "/health", 5))[0].ok
+            assert time.monotonic() - started < 0.5
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+
+
+async def test_a_stall_of_this_process_is_no_timeout_of_the_replica(client: httpx.AsyncClient) -> None:
+    """The answer was there when the deadline came up, late: the replica is asked once more (faults.md, 58)."""
+
+    async def soon(head: str, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.05)
+        await answering()(head, writer)
+
+    async with http_server(soon) as server:
+        probing = asyncio.create_task(probe(client, server.url, "/health", 0.3))
+        while not server.requests:
+            await asyncio.sleep(0.005)
+        time.sleep(1.0)  # noqa: ASYNC251  (the stall)
+        assert (await probing)[0].ok
+
+
+def test_a_ca_file_without_certificates_is_named(tmp_path: Path, settings: LazySettings) -> None:
+    """Instead of a traceback of the TLS library."""
+    (tmp_path / "ca.pem").write_text("nothing")
+    settings.ROUTER_UPSTREAM_CA_FILE = str(tmp_path / "ca.pem")
+    with pytest.raises(ImproperlyConfigured, match=r"ROUTER_UPSTREAM_CA_FILE=.*ca\.pem.* cannot be used"):
+        http_client()

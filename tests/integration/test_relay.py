@@ -170,7 +170,7 @@ async def test_a_cancelled_connect_leaves_nothing_open() -> None:
 
 
 @pytest.mark.parametrize(
-    "octets", [b"\xc1\x00", b"\x83\x00", b"\x81\x85\0\0\0\0hello", b"\x80\x01x", b"\x89\x7e\x00\x80"]
+    "octets", [b"\xc1\x00", b"\x83\x00", b"\x81\x85\0\0\0\0hello", b"\x80\x01x", b"\x89\x7e\x00\x80" + b"x" * 128]
 )
 async def test_garbage_from_a_replica_is_a_lost_replica(client: WireLink, octets: bytes) -> None:
     """RSV bits, reserved opcodes, masked frames, a continuation of nothing, a long ping (faults.md, 31)."""

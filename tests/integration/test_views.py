@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from unittest import mock
 
 import pytest
@@ -10,7 +10,7 @@ from django.db import OperationalError
 from django.test import Client, override_settings
 from django.utils import timezone
 
-from replicas.models import Replica, ReplicaHealth
+from replicas.models import ProberLease, Replica, ReplicaHealth
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -90,6 +90,14 @@ def test_a_stale_prober_is_shown_and_no_reason_for_503(client: Client) -> None:
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["prober"]) == (200, "stale")
     assert client.get("/status").json()["replicas"][0]["stale"] is True
+
+
+@pytest.mark.parametrize(("seconds", "prober"), [(0, "ok"), (14, "ok"), (16, "stale")])
+def test_a_prober_is_known_by_its_beat(client: Client, seconds: int, prober: str) -> None:
+    """Also where there is nothing to probe, or the interval is an hour; another takes over within 15 s."""
+    assert client.get("/readyz").json()["prober"] == "never ran"
+    ProberLease.objects.create(epoch=1, beaten_at=timezone.now() - timedelta(seconds=seconds))
+    assert client.get("/readyz").json()["prober"] == prober
 
 
 def test_without_a_database_readyz_and_status_say_so_and_livez_answers(client: Client) -> None:

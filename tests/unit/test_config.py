@@ -83,6 +83,11 @@ REFUSED = {
     "host": (replicas(A, rest="  host: 5"), "router.host: 5 must be an address"),
     "no YAML": ("router: [", "the file is not YAML"),
     "tab": ("router:\n\treplicas: []", "line 2"),
+    "two documents": ("a: 1\n---\nb: 2", "another document, line 2, column 1"),
+    "a key that is a list": ("router: {[a]: 1}", "found unhashable key, line 1"),
+    "a date that is none": (replicas("{url: 'http://a', name: 2024-13-45}"), "not usable YAML: month must be in 1..12"),
+    "5,000 digits": (replicas("{url: 'http://a', weight: " + "9" * 5000 + "}"), "not usable YAML: Exceeds the limit"),
+    "too deep": (replicas("{url: 'http://a', name: " + "[" * 5000), "nested too deeply"),
     "key twice": ("router: {port: 1, port: 2}", "the key 'port' stands there twice"),
     "code": ("router: !!python/object/apply:os.system ['true']", "the file is not YAML"),
 }
@@ -140,3 +145,12 @@ def test_unknown_keys_and_names_used_twice_get_a_warning() -> None:
         "replicas[1].name: 'x'",
     ):
         assert key in warnings
+
+
+def test_a_value_blown_up_by_aliases_is_shown_short() -> None:
+    """A small file whose value would fill the memory if it were printed whole."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+    with pytest.raises(ConfigRefused) as refused:
+        parse("\n".join([*lines, "router: {replicas: [*a11]}"]))
+    assert len(str(refused.value)) < 500

@@ -7,7 +7,9 @@ import os
 import signal
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error as DatabaseFault
 from tabulate import tabulate
 
 from replicas import rules
@@ -22,43 +24,50 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
+        how = parser.add_mutually_exclusive_group()
+        how.add_argument(
             "--once",
             action="store_true",
             help="Probe each replica once, print a table, and exit: 0 if a session could be placed now, 1 if not.",
         )
-        parser.add_argument(
+        how.add_argument(
             "--interval", type=float, metavar="SECONDS", help="Seconds between probes, instead of the settings' own."
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
         interval = options["interval"]
-        if interval is not None:
-            try:
+        try:
+            if interval is not None:
                 rules.seconds(interval)
-            except rules.RuleBroken as broken:
-                raise CommandError(f"--interval {interval:g}: {broken}") from broken
-        if options["once"]:
-            result = asyncio.run(probe_once())
-            self.stdout.write(table(result))
-            raise SystemExit(0 if result.placeable else 1)
-        asyncio.run(run_until_signalled(Prober(interval)))
+            if options["once"]:
+                result = asyncio.run(probe_once())
+                self.stdout.write(table(result))
+                raise SystemExit(0 if result.placeable else 1)
+            asyncio.run(run_until_signalled(Prober(interval)))
+        except rules.RuleBroken as broken:
+            raise CommandError(f"--interval {interval:g}: {broken}") from broken
+        except DatabaseFault as fault:  # the prober's loop outlives these; --once has nothing to say without
+            raise CommandError(f"The database does not answer: {fault}") from fault
+        except ImproperlyConfigured as fault:
+            raise CommandError(str(fault)) from fault
 
 
 async def run_until_signalled(prober: Prober) -> None:
     """Run `prober`; the first SIGTERM or SIGINT stops it in order, the second ends the process."""
     loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
 
-    def stop(number: int) -> None:
+    def stop() -> None:
         prober.stop()
-        loop.add_signal_handler(number, os._exit, 128 + number)
+        for number in signals:
+            loop.add_signal_handler(number, os._exit, 128 + number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
+    for number in signals:
+        loop.add_signal_handler(number, stop)
     try:
         await prober.run()
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in signals:
             loop.remove_signal_handler(number)
 
 
