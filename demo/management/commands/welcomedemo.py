@@ -45,7 +45,7 @@ def first_admin(name: str) -> str | None:
         if users.filter(is_superuser=True).exists():
             return None
         password = secrets.token_urlsafe(12)
-        users.create_superuser(name, email="", password=password)  # type: ignore[attr-defined]
+        users.create_superuser(name, email="", password=password)
         return password
 
 
