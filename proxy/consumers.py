@@ -147,10 +147,11 @@ class StreamConsumer(AsyncWebsocketConsumer):
         self.link.abort()
 
     async def _tell_client(self, ending: Ending) -> None:
-        if ending.error_frame is not None:
-            with contextlib.suppress(LinkClosed):
+        with contextlib.suppress(LinkClosed):  # it has left meanwhile: nothing to tell it
+            if ending.error_frame is not None:
                 await self.link.send(ending.error_frame)
-        await self.link.close(ending.to_client or errors.Close(None))
+        with contextlib.suppress(LinkClosed):
+            await self.link.close(ending.to_client or errors.Close(None))
 
     def _handshake(self, subprotocol: str | None) -> Handshake:
         return Handshake(
