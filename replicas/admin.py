@@ -1,7 +1,7 @@
 """The admin: where operators add replicas, mark the primary, drain, and see what the prober sees.
 
 Health is shown and never edited here: the prober alone writes it. What cells and sections look like is in
-admin_display.py.
+admin_display.py, the history of health in admin_health.py.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 
 from replicas.admin_display import HealthSection
+from replicas.admin_health import StatusFilter, TransitionInline
 from replicas.health import ProbeResult
 from replicas.models import HealthTransition, Replica, ReplicaState, RouterSettings
 from replicas.probe import Report, http_client, probe
 
-SHOWN_TRANSITIONS = 20
 MAX_PROBE_NOW_SECONDS = 10.0  # an operator waits for the answer, and with them the thread that serves the admin
 
 admin.site.site_header = "Stream router"
@@ -33,37 +33,13 @@ admin.site.index_title = "Operations"
 admin.site.enable_nav_sidebar = False  # three tables need no sidebar, and the list of replicas needs the width
 
 
-class TransitionInline(admin.TabularInline):
-    """The latest changes of a replica's status."""
-
-    model = HealthTransition
-    fields = readonly_fields = ("at", "old_status", "new_status", "reason")
-    extra = max_num = 0
-    can_delete = False
-    verbose_name_plural = f"Last {SHOWN_TRANSITIONS} changes of status"
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[HealthTransition]:
-        found = super().get_queryset(request)
-        replica = request.resolver_match and request.resolver_match.kwargs.get("object_id")
-        if replica:
-            latest = found.filter(replica_id=unquote(replica)).order_by("-at", "-id")
-            found = found.filter(pk__in=list(latest.values_list("pk", flat=True)[:SHOWN_TRANSITIONS]))
-        return found
-
-    def has_add_permission(self, request: HttpRequest, obj: Replica | None = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Replica | None = None) -> bool:
-        return False
-
-
 @admin.register(Replica)
 class ReplicaAdmin(HealthSection, admin.ModelAdmin):
     list_display = (
-        "named", "primary_mark", "status_badge", "state_badge", "weight", "slots", "latency", "last_probe",
-        "last_error", "last_change",
+        "named", "status_and_error", "state_badge", "primary_mark", "weight", "slots", "latency", "last_probe",
+        "last_change",
     )  # fmt: skip
-    list_filter = ("state", "health__status")
+    list_filter = (StatusFilter, "state")
     list_select_related = ("health",)
     search_fields = ("name", "url")
     actions = ("make_primary", "drain", "activate", "disable", "probe_now")
@@ -81,6 +57,9 @@ class ReplicaAdmin(HealthSection, admin.ModelAdmin):
 
     def get_inlines(self, request: HttpRequest, obj: Replica | None) -> Any:
         return self.inlines if obj else ()
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": "Replicas"} | (extra_context or {}))
 
     def get_list_display(self, request: HttpRequest) -> Any:
         if self.has_change_permission(request):
@@ -221,23 +200,4 @@ class RouterSettingsAdmin(admin.ModelAdmin):
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: RouterSettings | None = None) -> bool:
-        return False
-
-
-@admin.register(HealthTransition)
-class HealthTransitionAdmin(admin.ModelAdmin):
-    """The history of all replicas, for reading."""
-
-    list_display = ("at", "replica", "old_status", "new_status", "reason")
-    list_filter = ("new_status", "replica")
-    list_select_related = ("replica",)
-    date_hierarchy = "at"
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: HealthTransition | None = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: HealthTransition | None = None) -> bool:
         return False

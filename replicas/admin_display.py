@@ -44,6 +44,12 @@ class HealthColumns:
     def status_badge(self, replica: Replica) -> SafeString:
         return format_html('<span class="badge status-{0}">{0}</span>', replica.status)
 
+    @admin.display(description="Status", ordering="health__status")
+    def status_and_error(self, replica: Replica) -> SafeString:
+        """The list's: below the badge what the last probe says is wrong."""
+        error = replica.observed.last_error if replica.observed else ""
+        return format_html('{}<span class="why">{}</span>', self.status_badge(replica), error)
+
     @admin.display(description="State", ordering="state")
     def state_badge(self, replica: Replica) -> SafeString:
         return format_html('<span class="badge state-{}">{}</span>', replica.state, replica.get_state_display().lower())

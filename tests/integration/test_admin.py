@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from unittest import mock
 
 import pytest
@@ -180,6 +181,31 @@ def test_the_list_takes_the_same_queries_for_any_fleet(admin_client: Client, thr
         made = Replica.objects.create(url=f"http://more:{number + 1}")
         ReplicaHealth.objects.create(replica=made, url=made.url, status="healthy", checked_at=timezone.now())
     assert queries() == before
+
+
+@pytest.mark.parametrize(
+    ("status", "names"), [("healthy", ["a"]), ("unhealthy", ["b"]), ("unknown", ["c", "d"]), ("", ["a", "b", "c", "d"])]
+)
+def test_the_list_is_filtered_by_what_is_shown(
+    admin_client: Client, three: list[Replica], status: str, names: list[str]
+) -> None:
+    """A replica that was never probed is unknown, and so is one whose URL was edited since."""
+    moved = Replica.objects.create(url="http://d:2", name="d")
+    ReplicaHealth.objects.create(replica=moved, url="http://d:1", status="healthy", checked_at=timezone.now())
+    shown = admin_client.get(LIST, {"status": status} if status else {}).context["cl"].queryset
+    assert [replica.name for replica in shown] == names
+
+
+def test_the_history_is_for_reading(admin_client: Client, three: list[Replica]) -> None:
+    """All of it, with the time to the second; there is nothing to add or change."""
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    HealthTransition.objects.create(replica=three[1], at=at, old_status="healthy", new_status="unhealthy", reason="cut")
+    page = "/admin/replicas/healthtransition/"
+    shown = admin_client.get(page).content.decode()
+    assert "2026-01-02 03:04:05" in shown
+    assert "cut" in shown
+    assert admin_client.get(f"{page}{HealthTransition.objects.get().pk}/change/").status_code == 200
+    assert admin_client.get(f"{page}add/").status_code == 403
 
 
 def test_the_router_settings_are_one_form(admin_client: Client) -> None:

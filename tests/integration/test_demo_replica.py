@@ -165,17 +165,15 @@ async def test_generation_pauses_and_goes_on() -> None:
 
 async def test_a_bad_message_gets_an_error_and_the_session_goes_on() -> None:
     """But a bad first one ends it."""
-    async with Replica(options()) as replica:
-        async with session(replica) as connection:
-            await say(connection)
-            await say(connection, "dance")
-            assert (await hear(connection, "error"))["code"] == "invalid_message"
-            await hear(connection, "ltx2_segment_complete")
-    async with Replica(options()) as replica:
-        async with session(replica) as connection:
-            await connection.send("not JSON")
-            assert (await hear(connection, "error"))["code"] == "invalid_message"
-            assert await closing(connection) == (1008, "invalid_message")
+    async with Replica(options()) as replica, session(replica) as connection:
+        await say(connection)
+        await say(connection, "dance")
+        assert (await hear(connection, "error"))["code"] == "invalid_message"
+        await hear(connection, "ltx2_segment_complete")
+    async with Replica(options()) as replica, session(replica) as connection:
+        await connection.send("not JSON")
+        assert (await hear(connection, "error"))["code"] == "invalid_message"
+        assert await closing(connection) == (1008, "invalid_message")
 
 
 async def test_an_image_of_43_mib_is_taken() -> None:

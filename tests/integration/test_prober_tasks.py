@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 from django.core.management import CommandError, call_command
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from replicas import database, prober
@@ -25,8 +25,14 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 async def until(condition: Callable[[], Any], timeout: float = 10) -> None:
+    def holds() -> Any:
+        try:
+            return condition()
+        finally:
+            connection.close()  # of a thread that may not be used again
+
     async with asyncio.timeout(timeout):
-        while not await asyncio.to_thread(condition):
+        while not await asyncio.to_thread(holds):
             await asyncio.sleep(0.01)
 
 
@@ -80,6 +86,25 @@ async def test_a_stop_waits_for_no_interval() -> None:
             assert time.monotonic() - started < 1
 
 
+async def test_a_stop_during_a_probe_waits_for_that_probe_alone() -> None:
+    """It is finished and written; the interval after it is not waited for."""
+    await RouterSettings.objects.acreate(timeout_seconds=30)
+
+    async def slow(head: str, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.3)
+        await answering()(head, writer)
+
+    async with http_server(slow) as server:
+        replica = await add(server.url)
+        made = Prober(interval_seconds=3600)
+        async with running(made) as task:
+            await until(lambda: server.requests)
+            made.stop()
+            async with asyncio.timeout(5):
+                await task
+    assert (await ReplicaHealth.objects.aget(replica=replica)).status == "healthy"
+
+
 async def test_a_stop_is_bounded_by_the_probe_s_deadline() -> None:
     """A hung probe is finished as what it is, a timeout, and written."""
     await RouterSettings.objects.acreate(timeout_seconds=0.5)
@@ -128,7 +153,7 @@ async def test_a_write_that_fails_during_the_stop_is_not_lost(monkeypatch: pytes
             await failing.wait()
             made.stop()
             await task
-    assert (await asyncio.to_thread(health, replica)).status == "healthy"  # type: ignore[union-attr]
+    assert (await ReplicaHealth.objects.aget(replica=replica)).status == "healthy"
 
 
 async def test_a_stalled_event_loop_makes_no_replica_unhealthy() -> None:
