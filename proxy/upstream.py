@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import os
 import ssl
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
+from weakref import WeakSet
 
 from django.conf import settings
 from websockets.asyncio.client import ClientConnection, connect
@@ -28,6 +30,12 @@ CLOSE_SECONDS = 2.0
 HANG_UP_SECONDS = 1.0
 # Messages read ahead of the client: one being sent, one behind it. More would be memory, up to 48 MiB each.
 READ_AHEAD_MESSAGES = 1
+
+
+# asyncio resolves host names in its default executor, which has a few threads: as many look-ups that hang would stop
+# those of every other replica.
+RESOLVER_THREADS = 64
+_loops_with_resolver: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
 
 class ReplicaUnreachable(Exception):
@@ -155,6 +163,7 @@ async def open_replica(url: str, handshake: Handshake, timeout: float) -> Replic
 
     Raises ReplicaUnreachable, or ReplicaRefused on 401/403. Cancelling it leaves nothing open.
     """
+    _give_resolver(asyncio.get_running_loop())
     target = "ws" + url.removeprefix("http") + settings.ROUTER_UPSTREAM_PATH
     if handshake.query:
         target += "?" + handshake.query
@@ -182,6 +191,12 @@ async def open_replica(url: str, handshake: Handshake, timeout: float) -> Replic
         connection.transport.abort()
         raise ReplicaUnreachable("it does not speak the subprotocol that the client was given")
     return ReplicaLink(connection)
+
+
+def _give_resolver(loop: asyncio.AbstractEventLoop) -> None:
+    if loop not in _loops_with_resolver:
+        _loops_with_resolver.add(loop)
+        loop.set_default_executor(ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolver"))
 
 
 def _translated(error: Exception, timeout: float) -> Exception:

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import hashlib
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -131,6 +132,28 @@ async def test_a_slow_look_up_is_bounded_and_blocks_nobody(monkeypatch: pytest.M
     assert time.monotonic() - started < 1
     assert ticks > 5
     ticking.cancel()
+
+
+async def test_names_that_hang_do_not_stop_the_look_ups_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio's own few resolver threads would all be taken by one name server that does not answer."""
+    resolve, released = socket.getaddrinfo, threading.Event()
+
+    def hang_for_some(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host == "slow.example":
+            released.wait(20)
+        return resolve("localhost", *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang_for_some)
+    try:
+        async with fake_replica() as replica:
+            hanging = [open_replica("http://slow.example:8000", PLAIN, 0.5) for _ in range(20)]
+            found = asyncio.gather(*hanging, return_exceptions=True)
+            await asyncio.sleep(0)
+            link = await open_replica(replica.url.replace("127.0.0.1", "localhost"), PLAIN, 2)
+            await link.close(Close(1000))
+            assert all(isinstance(error, ReplicaUnreachable) for error in await found)
+    finally:
+        released.set()
 
 
 async def test_a_goodbye_to_a_replica_that_stopped_reading_is_bounded() -> None:
