@@ -41,12 +41,12 @@ class Session:
         self._log(
             logging.INFO,
             "ended",
-            replica=self.replica or "-",
+            replica=self.replica or None,
             by=ending.by,
             why=ending.why,
-            code=ending.code if ending.code is not None else "-",
+            code=ending.code,
             seconds=round(now - self._opened_at, 3),
-            placed_after=round(self._placed_at - self._opened_at, 3) if self._placed_at else "-",
+            placed_after=round(self._placed_at - self._opened_at, 3) if self._placed_at else None,
             failed_attempts=self.failed_attempts,
             frames_up=client.received_frames,
             bytes_up=client.received_bytes,
@@ -62,5 +62,5 @@ class Session:
 
 
 def _shown(value: object) -> str:
-    text = str(value)
+    text = "-" if value is None else str(value)
     return f'"{text}"' if " " in text else text
