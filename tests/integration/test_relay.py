@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import socket
 import threading
@@ -102,8 +103,12 @@ async def test_a_replica_that_is_held_back_is_not_taken_for_dead(client: WireLin
         client.heard_at = time.monotonic() + 3600
         client.pauseProducing()
         relaying = asyncio.create_task(relay(client, link, "s1"))
-        done, _ = await asyncio.wait({relaying}, timeout=1.5)  # several ping intervals and timeouts
-        assert not done
+        seen = await replica.wait_seen()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.5):  # several ping intervals and timeouts
+                await seen.over.wait()
+        assert not seen.over.is_set()
+        assert not relaying.done()
         relaying.cancel()
         await asyncio.wait({relaying})
         await link.close(Close(1001))
