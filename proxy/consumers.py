@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from channels.exceptions import StopConsumer
@@ -58,7 +58,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         """Accept at once: whatever there is to say, the client can only hear it in-band (design, decision 1)."""
         self.session = Session(id=uuid.uuid4().hex, client=_address(self.scope))
-        subprotocol = next(iter(self.scope["subprotocols"]), None)
+        subprotocol = _first_subprotocol(self.scope["headers"])
         offer = TakeOver(settings.ROUTER_MAX_MESSAGE_BYTES)
         await self.base_send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": [], TAKE_OVER: offer})
         secure = self.scope.get("scheme") == "wss"
@@ -218,6 +218,14 @@ def _departed_early(closed: LinkClosed) -> Ending:
     if closed.refused:
         return errors.client_broke_the_protocol(closed.refused)
     return errors.client_closed(closed.close) if closed.close else errors.client_vanished(closed.why)
+
+
+def _first_subprotocol(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The client's first one as it wrote it. Daphne's scope has it with %-escapes resolved, and then refuses it."""
+    offered = next(
+        (value.decode("latin-1") for name, value in headers if name.lower() == b"sec-websocket-protocol"), ""
+    )
+    return offered.partition(",")[0].strip() or None
 
 
 def _address(scope: dict[str, Any]) -> str:

@@ -61,6 +61,7 @@ class WireLink:
         self._drained.set()
         self._wants_eof = False
 
+        self._closing = False
         self._gone: asyncio.Future[LinkClosed] = self._loop.create_future()
         self._lost = asyncio.Event()
 
@@ -117,6 +118,7 @@ class WireLink:
 
     def say_close(self, close: Close) -> None:
         """Send `close` unless a close was sent before, without waiting for anything."""
+        self._closing = True
         self._inbox.clear()
         if self._transport is None:
             return
@@ -185,8 +187,8 @@ class WireLink:
                 self._message_received(whole, self._partial_is_text)
 
     def _message_received(self, data: Any, is_text: bool) -> None:
-        if self._gone.done():
-            return
+        if self._gone.done() or self._closing:
+            return  # nobody will take it, and its answer to our close is behind it
         message: Message
         try:
             message = bytes(data).decode() if is_text else bytes(data)

@@ -74,6 +74,16 @@ async def test_the_first_subprotocol_is_chosen_on_both_legs(router: Router) -> N
     assert replica.seen[0].request.headers["Sec-WebSocket-Protocol"] == "v2.video"
 
 
+async def test_a_subprotocol_is_taken_as_it_is_written(router: Router) -> None:
+    """Also one with a % in it, which Daphne's scope shows otherwise."""
+    async with fake_replica(subprotocols=["v1%2Dvideo"]) as replica:
+        await router.place(replica.url)
+        async with client(router, subprotocols=["v1%2Dvideo", "v2"]) as connection:
+            await connection.send("hello")
+            assert await connection.recv() == "hello"
+            assert connection.subprotocol == "v1%2Dvideo"
+
+
 async def test_a_replica_that_does_not_agree_is_passed_over(router: Router) -> None:
     """A replica without the client's subprotocol is a failed attempt (faults.md, 25)."""
     async with fake_replica() as silent, fake_replica(subprotocols=["v2.video"]) as agreeing:

@@ -185,6 +185,21 @@ async def test_data_after_a_close_is_ignored(peer: Peer) -> None:
     assert peer.link.received_frames == 0
 
 
+async def test_after_our_close_a_client_that_sends_on_is_read_to_its_answer(peer: Peer) -> None:
+    """What it sends is dropped, not kept, and never holds back its own close."""
+    closing = asyncio.create_task(peer.link.close(Close(1012, "bye")))
+    await asyncio.sleep(0)
+    for _ in range(100):
+        peer.protocol.send_binary(b"x" * 65_536)
+        peer.sends()
+    assert peer.transport.producerState == "producing"
+    peer.protocol.receive_data(peer.transport.value())  # it sees our close, and answers
+    peer.sends()
+    assert peer.transport.disconnecting
+    peer.link.connection_lost()
+    await closing
+
+
 async def test_fragments_are_joined_and_limited_together(peer: Peer) -> None:
     """The limit is for the message, however it is cut."""
     peer.protocol.send_binary(b"x" * (LIMIT - 1), fin=False)
