@@ -13,13 +13,13 @@ from asgiref.sync import async_to_sync
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import DurationField, QuerySet, Value
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.shortcuts import get_object_or_404
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 
 from replicas.admin_display import HealthSection
+from replicas.admin_form import ReplicaForm
 from replicas.admin_health import StatusFilter, TransitionInline
 from replicas.health import ProbeResult
 from replicas.models import HealthTransition, Replica, ReplicaState, RouterSettings
@@ -35,6 +35,7 @@ admin.site.enable_nav_sidebar = False  # three tables need no sidebar, and the l
 
 @admin.register(Replica)
 class ReplicaAdmin(HealthSection, admin.ModelAdmin):
+    form = ReplicaForm
     list_display = (
         "named", "status_and_error", "state_badge", "primary_mark", "weight", "slots", "latency", "last_probe",
         "last_change",
@@ -78,11 +79,18 @@ class ReplicaAdmin(HealthSection, admin.ModelAdmin):
         return to_delete, counts, perms_needed - {HealthTransition._meta.verbose_name}, protected
 
     def save_model(self, request: HttpRequest, obj: Replica, form: Any, change: bool) -> None:
-        """Of an edited replica only what the form changed: an action may have drained it while the form was open."""
+        """Of an edited replica only what the form changed: an action may drain it between its check and this."""
         if change:
             obj.save(update_fields=form.changed_data)
         else:
             super().save_model(request, obj, form, change)
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except IntegrityError:
+            # Between the form's check and its write someone else took the mark or the URL: checked again, it says so.
+            return super().changeform_view(request, *args, **kwargs)
 
     # --- make primary: as an action, and with one click in the row ---
 
@@ -100,7 +108,10 @@ class ReplicaAdmin(HealthSection, admin.ModelAdmin):
             return HttpResponseNotAllowed(["POST"])
         if not self.has_change_permission(request):
             raise PermissionDenied
-        self._move_mark(request, get_object_or_404(Replica, pk=unquote(object_id)))
+        replica = self.get_object(request, unquote(object_id))
+        if replica is None:
+            raise Http404
+        self._move_mark(request, replica)
         return HttpResponseRedirect(reverse("admin:replicas_replica_changelist"))
 
     @admin.action(description="Make primary", permissions=["change"])

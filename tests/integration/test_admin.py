@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from unittest import mock
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
-from django.db import connection
+from django.db import IntegrityError, connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -56,6 +57,16 @@ def test_an_empty_list_says_how_to_begin(admin_client: Client) -> None:
     assert "No replicas yet" in admin_client.get(LIST).content.decode()
 
 
+def form_of(client: Client, replica: Replica) -> dict[str, str]:
+    """What a browser would post of the form as it is shown now, hidden inputs included."""
+    shown = client.get(f"{LIST}{replica.pk}/change/")
+    form = shown.context["adminform"].form
+    fields = [(field.html_name, field.value()) for field in form]
+    hidden = re.findall(r'<input type="hidden" name="([-\w]+)" value="([^"]*)"', shown.content.decode())
+    values = {name: str(value) for name, value in fields if value not in (None, False)}
+    return dict(hidden) | values
+
+
 def test_one_click_moves_the_mark(admin_client: Client, three: list[Replica]) -> None:
     """The row's button: one POST, and the mark has moved; the history says who did it."""
     answer = admin_client.post(f"{LIST}{three[1].pk}/make-primary/", follow=True)
@@ -69,6 +80,13 @@ def test_the_mark_is_not_moved_by_a_link(admin_client: Client, three: list[Repli
     assert admin_client.get(f"{LIST}{three[1].pk}/make-primary/").status_code == 405
     assert primaries() == ["a"]
     assert Client().post(f"{LIST}{three[1].pk}/make-primary/").status_code == 302  # to the login
+    assert primaries() == ["a"]
+
+
+@pytest.mark.parametrize("key", ["abc", "99", "9" * 30])
+def test_the_mark_is_not_moved_to_what_is_not_there(admin_client: Client, three: list[Replica], key: str) -> None:
+    """404, whatever stands in the address."""
+    assert admin_client.post(f"{LIST}{key}/make-primary/").status_code == 404
     assert primaries() == ["a"]
 
 
@@ -124,23 +142,68 @@ def test_health_cannot_be_written_through_the_form(admin_client: Client, three: 
     assert ReplicaHealth.objects.get(pk=three[1].pk).status == "unhealthy"
 
 
-def test_a_form_writes_only_what_it_changed(admin_client: Client, three: list[Replica]) -> None:
-    """A replica drained while its form was open stays drained, unless the form was about that."""
-    form = {
-        "url": "http://b:1", "name": "b", "weight": "5", "state": "draining",
-        "transitions-TOTAL_FORMS": "0", "transitions-INITIAL_FORMS": "0",
-    }  # fmt: skip
-    real_clean = Replica.clean
+def test_a_form_changes_what_was_changed_since_it_was_shown(admin_client: Client, three: list[Replica]) -> None:
+    """A replica drained and made the primary while its form stood open stays so: the form was about its weight."""
+    _, b, _ = three
+    shown = form_of(admin_client, b)
+    act(admin_client, "drain", b)
+    admin_client.post(f"{LIST}{b.pk}/make-primary/")
+    assert admin_client.post(f"{LIST}{b.pk}/change/", shown | {"weight": "5"}).status_code == 302
+    b.refresh_from_db()
+    assert (b.weight, b.state, b.primary, primaries()) == (5, "draining", True, ["b"])
+
+
+def test_the_form_of_a_replica_that_lost_the_mark_is_still_good(admin_client: Client, three: list[Replica]) -> None:
+    """Its tick is what was shown, not what the operator asks for."""
+    a, b, _ = three
+    shown = form_of(admin_client, a)
+    admin_client.post(f"{LIST}{b.pk}/make-primary/")
+    assert admin_client.post(f"{LIST}{a.pk}/change/", shown | {"name": "old"}).status_code == 302
+    assert (Replica.objects.get(pk=a.pk).name, primaries()) == ("old", ["b"])
+
+
+def test_a_form_writes_nothing_else(admin_client: Client, three: list[Replica]) -> None:
+    """Not even what changes between its check and its write."""
+    shown, real_clean = form_of(admin_client, three[1]), Replica.clean
 
     def drained_meanwhile(replica: Replica) -> None:
         real_clean(replica)
-        Replica.objects.filter(pk=replica.pk).update(state="disabled", primary=False)
+        Replica.objects.filter(pk=replica.pk).update(state="draining")
 
-    Replica.objects.filter(pk=three[1].pk).update(state="draining")
     with mock.patch.object(Replica, "clean", drained_meanwhile):
-        assert admin_client.post(f"{LIST}{three[1].pk}/change/", form).status_code == 302
+        assert admin_client.post(f"{LIST}{three[1].pk}/change/", shown | {"weight": "5"}).status_code == 302
     found = Replica.objects.get(pk=three[1].pk)
-    assert (found.weight, found.state) == (5, "disabled")
+    assert (found.weight, found.state) == (5, "draining")
+
+
+@pytest.mark.parametrize(("name", "followed"), [("", "new:1"), ("mine", "mine")])
+def test_a_name_made_from_the_url_follows_it(admin_client: Client, name: str, followed: str) -> None:
+    """Or the list would call a server by another one's address; a name that someone gave stays."""
+    replica = Replica.objects.create(url="http://old:1", name=name)
+    shown = form_of(admin_client, replica)
+    assert admin_client.post(f"{LIST}{replica.pk}/change/", shown | {"url": "http://new:1"}).status_code == 302
+    replica.refresh_from_db()
+    assert (replica.url, replica.name) == ("http://new:1", followed)
+
+
+def test_who_is_beaten_to_the_mark_gets_a_form_error(admin_client: Client, three: list[Replica]) -> None:
+    """Two operators tick it at once: the second is told, at the field, as if they had come later."""
+    Replica.objects.update(primary=False)
+    real_clean, beaten = Replica.clean, []
+
+    def clean(replica: Replica) -> None:
+        if beaten:  # by now the other's transaction is through
+            Replica.objects.filter(pk=three[2].pk).update(primary=True)
+        real_clean(replica)
+
+    def save(replica: Replica, *args: object, **kwargs: object) -> None:
+        beaten.append(replica)
+        raise IntegrityError("UNIQUE constraint failed: replicas_replica.primary")
+
+    form = {"url": "http://d", "name": "", "weight": "1", "state": "active", "primary": "on"}
+    with mock.patch.object(Replica, "clean", clean), mock.patch.object(Replica, "save", save):
+        answer = admin_client.post(f"{LIST}add/", form)
+    assert "“c” is the primary" in str(answer.context["adminform"].form.errors["primary"])
 
 
 def test_a_replica_with_a_history_can_be_deleted(admin_client: Client, three: list[Replica]) -> None:
