@@ -20,6 +20,8 @@ MAX_COUNT = 1_000_000
 # What a resolver can be asked for: labels of letters, digits, - and _ (compose files use it), 63 at most (RFC 1035).
 _LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
+# urlsplit takes `[::1]8001` for `[::1]`: what stands between is lost without a word.
+_HOST_AND_PORT = re.compile(r"(\[[^][]*\]|[^][:]+)(:[0-9]+)?")
 
 
 class RuleBroken(ValueError):
@@ -49,8 +51,8 @@ def replica_url(value: object) -> str:
         raise RuleBroken("must name a host, like http://streamer-a:8000")
     _refuse_all_but_the_address(parts, text)
     _refuse_what_is_no_host(host)
-    if port == 0 or parts.netloc.endswith(":"):
-        raise RuleBroken("must have a port from 1 to 65535, or none for the scheme's own")
+    if port == 0 or not _HOST_AND_PORT.fullmatch(parts.netloc):
+        raise RuleBroken("must have a port from 1 to 65535 after a :, or none for the scheme's own")
     shown_host = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{shown_host}" + (f":{port}" if port is not None else "")
 

@@ -51,6 +51,8 @@ BAD_URLS = {
     "a word as port": "http://a:http",
     "a space": "http://a b",
     "a line break": "http://a\nb",
+    "no : before the port": "http://[::1]8001",
+    "a word behind an IPv6": "http://[::1]x:80",
     "half an IPv6": "http://[::1",
     "an IPv6 address of an interface": "http://[fe80::1%25eth0]",
     "letters outside ASCII": "http://münchen.example",
