@@ -7,7 +7,7 @@ and value. Must not touch the database: a refused file changes nothing.
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -48,11 +48,12 @@ REPLICA: dict[str, Callable[[object], Any]] = {
 
 
 class ConfigRefused(ValueError):
-    """A file that is not applied. `problems` has a line for each thing that is wrong."""
+    """A file that is not applied. `problems` has a line for each thing that is wrong, `warnings` for what may be."""
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, problems: list[str], warnings: Sequence[str] = ()) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+        self.warnings = warnings
 
 
 @dataclass
@@ -79,7 +80,7 @@ def parse(text: str) -> FileConfig:
     reader = _Reader()
     config = reader.read(document)
     if reader.problems:
-        raise ConfigRefused(reader.problems)
+        raise ConfigRefused(reader.problems, config.warnings)
     return config
 
 
@@ -89,12 +90,14 @@ class _Reader:
         self.config = FileConfig()
 
     def read(self, document: object) -> FileConfig:
-        router = document.get("router") if isinstance(document, dict) else None
-        if not isinstance(router, dict):
-            self.problems.append("router: missing, or not a mapping; the file must begin with `router:`")
+        if not isinstance(document, dict) or "router" not in document:
+            self.problems.append("router: missing; the file must begin with `router:`")
             return self.config
-        assert isinstance(document, dict)
         self._warn_of_unknown("", document, ("router",))
+        router = document["router"]
+        if not isinstance(router, dict):
+            self._problem("router", router, "is not a mapping; it must have `replicas`, indented below it")
+            return self.config
         self._warn_of_unknown("router.", router, ROUTER_KEYS)
         if router.get("host") is not None:
             self._read_host(router["host"])

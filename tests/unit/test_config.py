@@ -31,9 +31,11 @@ def replicas(*entries: str, rest: str = "") -> str:
 
 A = "{url: 'http://a'}"
 REFUSED = {
-    "no router": ("replicas: []", "router: missing, or not a mapping"),
-    "router is a list": ("router: []", "router: missing, or not a mapping"),
-    "empty file": ("", "router: missing, or not a mapping"),
+    "no router": ("replicas: []", "router: missing"),
+    "router is a list": ("router: []", "router: [] is not a mapping"),
+    "router is a number": ("router: 5", "router: 5 is not a mapping"),
+    "router is empty": ("router:", "router: None is not a mapping"),
+    "empty file": ("", "router: missing"),
     "no replicas": ("router: {port: 9000}", "router.replicas: missing"),
     "replicas empty": ("router: {replicas: []}", "router.replicas: [] is empty"),
     "replicas no list": ("router: {replicas: {url: x}}", "router.replicas: {'url': 'x'} is not a list"),
