@@ -101,19 +101,18 @@ def _change(replica: Replica, entry: dict[str, Any], diff: Diff) -> None:
 
 
 def _load_health_check(config: FileConfig, diff: Diff) -> None:
-    settings = RouterSettings.current()
-    changes = [
-        f"{key} {_shown(getattr(settings, name))} → {_shown(config.health_check[name])}"
-        for key, (name, _) in HEALTH_CHECK.items()
-        if name in config.health_check and getattr(settings, name) != config.health_check[name]
-    ]
-    if changes:
-        for name, value in config.health_check.items():
-            setattr(settings, name, value)
-        settings.save()
-        diff.changed.append(f"health_check: {', '.join(changes)}")
-    elif config.health_check:
+    if not config.health_check:
+        return
+    # Locked, and only what the file changes is written: the admin may be saving the rest at this moment.
+    settings, _ = RouterSettings.objects.select_for_update().get_or_create(pk=1)
+    keys = {name: key for key, (name, _) in HEALTH_CHECK.items()}
+    changed = {name: value for name, value in config.health_check.items() if getattr(settings, name) != value}
+    if not changed:
         diff.unchanged.append("health_check")
+        return
+    shown = [f"{keys[name]} {_shown(getattr(settings, name))} → {_shown(value)}" for name, value in changed.items()]
+    RouterSettings.objects.update(**changed)
+    diff.changed.append(f"health_check: {', '.join(shown)}")
 
 
 def dump() -> str:

@@ -9,7 +9,7 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import call_command
 from django.core.management.base import CommandError
-from django.db import connection
+from django.db import OperationalError, ProgrammingError, connection
 from django.test.utils import CaptureQueriesContext
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -132,6 +132,48 @@ def test_a_refused_file_changes_nothing(case: str, tmp_path: Path) -> None:
     assert expected in str(refused.value)
     assert refused.value.returncode == 1
     assert dump() == before
+
+
+def test_a_refused_file_still_gets_its_warnings(tmp_path: Path) -> None:
+    """A mistyped key is often why a file is refused."""
+    file, err = tmp_path / "replicas.yaml", io.StringIO()
+    file.write_text(replicas("{ulr: 'http://a'}"))
+    with pytest.raises(CommandError, match="lacks `url`"):
+        call_command("loadreplicas", str(file), stderr=err)
+    assert "router.replicas[0].ulr: unknown key" in err.getvalue()
+
+
+@pytest.mark.parametrize("arguments", [["loadreplicas", "-"], ["dumpreplicas"]])
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        (OperationalError("no such table: replicas_replica"), "run `manage.py migrate` first"),
+        (ProgrammingError('relation "r" does not exist\nLINE 1: SELECT'), "run `manage.py migrate` first"),
+        (OperationalError("database is locked"), "is it running, and DATABASE_URL right?"),
+        (OperationalError('database "r" does not exist'), "is it running, and DATABASE_URL right?"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], fault: Exception, remedy: str
+) -> None:
+    """In one sentence with the way out, not in a traceback."""
+
+    def away(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("sys.stdin", io.StringIO(A_AND_B))
+    with connection.execute_wrapper(away), pytest.raises(CommandError) as told:
+        call_command(*arguments)
+    assert str(told.value) == f"The database does not answer: {str(fault).splitlines()[0]}; {remedy}"
+
+
+def test_of_the_health_check_only_what_changes_is_written(tmp_path: Path) -> None:
+    """What an operator saves at the same moment stays: the row is locked, and written by the column."""
+    RouterSettings.objects.create()
+    with CaptureQueriesContext(connection) as queries:
+        run(A_AND_B + "  health_check: {timeout_seconds: 1.5, failure_threshold: 3}\n", tmp_path)
+    (update,) = [query["sql"] for query in queries if query["sql"].startswith('UPDATE "replicas_routersettings"')]
+    assert update == 'UPDATE "replicas_routersettings" SET "timeout_seconds" = 1.5'
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:

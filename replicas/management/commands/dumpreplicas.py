@@ -7,12 +7,14 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from replicas.loading import dump
+from replicas.management.database import database_needed
 from replicas.models import Replica
 
 
 class Command(BaseCommand):
     help = "Print the replicas and the health check as YAML, for loadreplicas. Loading it again changes nothing."
 
+    @database_needed()
     def handle(self, *args: Any, **options: Any) -> None:
         if not Replica.objects.exists():
             raise CommandError("There are no replicas to dump; add one in the admin, or with loadreplicas.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from replicas.config import ConfigRefused, parse
 from replicas.loading import load
+from replicas.management.database import database_needed
 from replicas.models import Replica
 
 
@@ -29,6 +31,7 @@ class Command(BaseCommand):
         parser.add_argument("--if-empty", action="store_true", help="Do nothing where there are replicas already.")
         parser.add_argument("--dry-run", action="store_true", help="Only show what would change.")
 
+    @database_needed()
     def handle(self, *args: Any, **options: Any) -> None:
         name = options["file"]
         if options["if_empty"] and Replica.objects.exists():
@@ -38,11 +41,11 @@ class Command(BaseCommand):
             config = parse(_text(name))
             diff = load(config, prune=options["prune"], dry_run=options["dry_run"])
         except ConfigRefused as refused:
+            self._warn(refused.warnings)
             raise CommandError(
                 f"{name} is refused, nothing was changed:\n" + "\n".join(f"- {p}" for p in refused.problems)
             ) from refused
-        for warning in config.warnings:
-            self.stderr.write(self.style.WARNING(f"warning: {warning}"))
+        self._warn(config.warnings)
         if options["dry_run"]:
             self.stdout.write("Dry run: nothing was changed. A load would do this:")
         for line in diff.lines():
@@ -51,6 +54,10 @@ class Command(BaseCommand):
             f"The file's host and port are options of daphne: "
             f"daphne -b {config.host} -p {config.port} routerproject.asgi:application"
         )
+
+    def _warn(self, warnings: Sequence[str]) -> None:
+        for warning in warnings:
+            self.stderr.write(self.style.WARNING(f"warning: {warning}"))
 
 
 def _text(name: str) -> str:
