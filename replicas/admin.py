@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
@@ -24,6 +23,7 @@ from replicas.admin_health import StatusFilter, TransitionInline
 from replicas.health import ProbeResult
 from replicas.models import HealthTransition, Replica, ReplicaState, RouterSettings
 from replicas.probe import Report, http_client, probe
+from replicas.resolver import RESOLVER
 
 MAX_PROBE_NOW_SECONDS = 10.0  # an operator waits for the answer, and with them the thread that serves the admin
 
@@ -166,7 +166,8 @@ class ReplicaAdmin(HealthSection, admin.ModelAdmin):
     def probe_now(self, request: HttpRequest, queryset: QuerySet[Replica]) -> None:
         """Shows the result and writes nothing: health is the prober's, or one probe would be counted twice."""
         replicas, plan = list(queryset), RouterSettings.current()
-        found = async_to_sync(_probe_all)([replica.url for replica in replicas], plan)
+        # A loop of its own: a name server that hangs must not hold up the loop that carries the sessions.
+        found = asyncio.run(_probe_all([replica.url for replica in replicas], plan))
         for replica, (result, report) in zip(replicas, found, strict=True):
             if result.ok:
                 readiness = f", says “{report.readiness}”" if report.readiness else ""
@@ -176,6 +177,7 @@ class ReplicaAdmin(HealthSection, admin.ModelAdmin):
 
 
 async def _probe_all(urls: list[str], plan: RouterSettings) -> list[tuple[ProbeResult, Report]]:
+    RESOLVER.use()
     timeout = min(plan.timeout_seconds, MAX_PROBE_NOW_SECONDS)
     async with http_client() as client:
         return await asyncio.gather(*(probe(client, url, plan.health_path, timeout) for url in urls))

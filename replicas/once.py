@@ -18,6 +18,7 @@ from replicas.models import Replica
 from replicas.probe import http_client, probe
 from replicas.prober import read_plan
 from replicas.record import Known, Record, write
+from replicas.resolver import RESOLVER
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ async def probe_once() -> OnceResult:
 
     Raises Django's database errors.
     """
+    RESOLVER.use()
     database, lease, record, client = Database(), Lease(own_name()), Record(), http_client()
     try:
         holder = await database(lambda: lease.try_to_take(0.0, wait=False))

@@ -21,6 +21,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils import timezone
 
 from replicas.health import ProbeResult
+from replicas.resolver import RESOLVER
 from replicas.rules import MAX_COUNT
 
 MAX_BODY_BYTES = 64 * 1024
@@ -100,7 +101,8 @@ async def _ask(client: httpx.AsyncClient, url: str, timeout_seconds: float) -> t
             body = await _beginning(response)
         return _verdict(response.status_code, body)
     except TimeoutError:
-        return f"timeout after {timeout_seconds:g} s", Report()
+        why = ": the name look-up hangs" if RESOLVER.is_asking(httpx.URL(url).host) else ""
+        return f"timeout after {timeout_seconds:g} s{why}", Report()
     except httpx.HTTPError as failure:
         return _words(failure), Report()
     except Exception as failure:  # contract A4: any exception is a failure

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import random
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,6 +21,7 @@ from replicas.lease import BEAT_SECONDS, Lease, LeaseLost, own_name
 from replicas.models import Replica, RouterSettings
 from replicas.probe import http_client, probe
 from replicas.record import Known, Record, write
+from replicas.resolver import RESOLVER
 
 logger = logging.getLogger("replicas.prober")
 
@@ -34,8 +34,6 @@ JITTER = 0.1
 SPREAD_SECONDS = 0.4
 FIRST_PROBES_PER_SECOND = 500
 PRUNE_SECONDS = 3600.0
-# asyncio resolves host names in threads; with its default of a few, six names that hang would stop all the others.
-RESOLVER_THREADS = 64
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ class Prober:
 
     async def run(self) -> None:
         """Work until `stop`. Raises only what is a fault of the program: that ends the process, loudly."""
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(RESOLVER_THREADS, "resolver"))
+        RESOLVER.use()
         try:
             while not self._stopping.is_set():
                 if await self._wait_for_lease():

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -15,6 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from replicas.probe import MAX_BODY_BYTES, Report, http_client, probe
+from replicas.resolver import RESOLVER
 from tests.integration.http_servers import answering, drips, hangs, http_server
 from tests.ports import free_port
 
@@ -60,6 +64,34 @@ async def test_a_name_that_does_not_resolve_is_a_failure() -> None:
     result, _ = await probed("http://no-such-host.invalid:8000", timeout=5)
     assert not result.ok
     assert result.error.startswith("name look-up failed")
+
+
+async def test_a_name_that_hangs_is_asked_for_once_at_a_time(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each probe of it says so, and it takes one thread however often it is probed; others' names are resolved."""
+    asked, answered = [], threading.Event()
+
+    def look_up(host: bytes | str, port: int, *rest: int) -> list[Any]:
+        asked.append(host)
+        answered.wait(60)
+        return getaddrinfo("127.0.0.1", port, *rest)
+
+    getaddrinfo = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    RESOLVER.use()
+    async with http_server() as server:
+        url = server.url.replace("127.0.0.1", "hanging.invalid")
+        results = [(await probe(client, url, "/", 0.1))[0].error for _ in range(3)]
+        others = [url.replace("hanging", f"hanging-{number}") for number in range(70)]
+        probing = [asyncio.create_task(probe(client, other, "/", 30)) for other in others]
+        while len(asked) < 71:
+            await asyncio.sleep(0.01)
+        answered.set()
+        assert [(await task)[0].error for task in probing] == [""] * 70
+        assert (await probe(client, url, "/", 30))[0].ok
+    assert results == ["timeout after 0.1 s: the name look-up hangs"] * 3
+    assert len(asked) == 72  # of that name once for the three that waited, and once when it was over
 
 
 @pytest.mark.parametrize("behaviour", [hangs, drips])

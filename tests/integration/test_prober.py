@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,30 @@ def _signal_until_it_ends(prober: Running) -> int:
         with contextlib.suppress(Exception):
             return prober.process.wait(0.1)
     raise AssertionError("it does not end")
+
+
+SLOW_NAMES = """
+import socket, time
+real = socket.getaddrinfo
+def look_up(host, *rest):
+    if b"hanging" in (host if isinstance(host, bytes) else str(host).encode()):
+        time.sleep(30)
+    return real(host, *rest)
+socket.getaddrinfo = look_up
+"""
+
+
+async def test_a_look_up_that_hangs_holds_up_no_end(var: Path) -> None:
+    """It cannot be interrupted: SIGTERM and --once do not wait for it."""
+    (var / "sitecustomize.py").write_text(SLOW_NAMES)
+    await load(var, "http://hanging.invalid:8000")
+    with managing("prober", ["runhealthchecks"], var, PYTHONPATH=var) as prober:
+        await until(lambda: Table(var).health("http://hanging.invalid:8000") == "unhealthy")
+        assert await asyncio.to_thread(prober.stop, timeout=5) == 0
+    started = time.monotonic()
+    done = await asyncio.to_thread(manage, var, "runhealthchecks", "--once", check=False, PYTHONPATH=var)
+    assert time.monotonic() - started < 10
+    assert (done.returncode, "the name look-up hangs" in done.stdout) == (1, True)
 
 
 async def test_of_two_probers_one_works_and_one_says_that_it_waits(var: Path) -> None:
