@@ -6,22 +6,27 @@ Called by prober.py and once.py. The event loop never waits for the database: pr
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 from django.conf import settings
 from django.db import Error as DatabaseFault
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from replicas.models import HealthTransition
 from replicas.signals import pruning
+from replicas.worker import Worker
 
 logger = logging.getLogger("replicas.prober")
 
+# For one piece of work. Each statement has a bound of its own (settings.DATABASE_TIMEOUT_SECONDS), but that is the
+# server's to keep: one that is frozen, with its connections open, keeps none.
+DEADLINE_SECONDS = 6.0
 PRUNE_ROWS = 500  # a batch
 PRUNE_PAUSE_SECONDS = 0.05
 
@@ -32,33 +37,53 @@ class Database:
     """All of a prober's database work, one call after the other in one thread of its own."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prober-database")
+        self._worker = Worker("prober-database")
+        self._turn = asyncio.Lock()
         self._away = False
+        self._write_failed = False
 
-    async def __call__(self, work: Callable[[], Result]) -> Result:
-        """Run `work` in the thread. Raises its exception; a database's fault is logged once until it is over."""
+    async def __call__(self, work: Callable[[], Result], *, writes: bool = False) -> Result:
+        """Run `work` in the thread. Raises its exception; a database's fault is logged once until it is over.
+
+        After a fault of work that `writes` it is over when such work succeeds: a locked SQLite can still be read.
+        """
         try:
-            result = await asyncio.get_running_loop().run_in_executor(self._thread, self._guarded, work)
+            async with self._turn:
+                result = await self._run(work)
         except DatabaseFault as fault:
             if not self._away:
-                logger.error("the database does not answer (%s); trying on", fault)
+                logger.error("the database does not answer (%s); trying on", str(fault).partition("\n")[0])
             self._away = True
+            self._write_failed |= writes
             raise
-        if self._away:
+        if self._away and (writes or not self._write_failed):
             logger.warning("the database answers again")
-        self._away = False
+            self._away = self._write_failed = False
         return result
 
-    def _guarded(self, work: Callable[[], Result]) -> Result:
+    async def _run(self, work: Callable[[], Result]) -> Result:
         try:
-            return work()
-        except DatabaseFault:
-            connection.close()  # the next call gets a new connection: this one may be dead
-            raise
+            async with asyncio.timeout(DEADLINE_SECONDS):
+                result: Result = await asyncio.wrap_future(self._worker.submit(partial(_guarded, work)))
+                return result
+        except TimeoutError as late:
+            # The thread cannot be interrupted. Left behind with its connection, it ends when the server answers.
+            self._worker.stop()
+            self._worker = Worker("prober-database")
+            raise OperationalError(f"no answer within {DEADLINE_SECONDS:g} s") from late
 
     async def close(self) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._thread, lambda: connection.close())
-        self._thread.shutdown()
+        with contextlib.suppress(DatabaseFault):
+            await self._run(connection.close)
+        self._worker.stop()
+
+
+def _guarded(work: Callable[[], Result]) -> Result:
+    try:
+        return work()
+    except DatabaseFault:
+        connection.close()  # the next call gets a new connection: this one may be dead
+        raise
 
 
 async def prune(database: Database) -> None:
@@ -76,5 +101,5 @@ async def prune(database: Database) -> None:
         return sum(int(deleted or 0) for _, deleted in pruning.send(sender=HealthTransition, before=before))
 
     for prune_some in (prune_here, prune_above):
-        while await database(prune_some):  # noqa: ASYNC110  (a pause, not a wait for an event)
+        while await database(prune_some, writes=True):  # noqa: ASYNC110  (a pause, not a wait for an event)
             await asyncio.sleep(PRUNE_PAUSE_SECONDS)

@@ -65,7 +65,7 @@ async def _write(database: Database, lease: Lease, record: Record) -> bool:
         return False
     if (batch := record.take()) is not None:
         try:
-            await database(lambda: write(batch, lease))
+            await database(lambda: write(batch, lease), writes=True)
         except LeaseLost:
             return False
     return True

@@ -199,7 +199,7 @@ class Prober:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
             with contextlib.suppress(DatabaseFault):  # logged; a waiter that reads no better counts no time
-                await self._database(self._lease.beat)
+                await self._database(self._lease.beat, writes=True)
 
     async def _write_as_it_comes(self) -> None:
         while True:
@@ -223,7 +223,7 @@ class Prober:
             if batch is None:
                 return True
             try:
-                await self._database(lambda: write(batch, self._lease))
+                await self._database(lambda: write(batch, self._lease), writes=True)
             except DatabaseFault:
                 self._record.put_back(batch)
                 return False
@@ -232,11 +232,11 @@ class Prober:
     async def _last_write(self) -> None:
         if not self._lease.held:
             return
-        try:
-            await self._write()
-            await self._database(self._lease.release)
-        except (DatabaseFault, LeaseLost):
-            logger.warning("stopped without the last write: the lease is another's or the database is away")
+        with contextlib.suppress(DatabaseFault, LeaseLost):
+            if await self._write():
+                await self._database(self._lease.release, writes=True)
+                return
+        logger.warning("stopped without the last write: the lease is another's or the database is away")
 
     async def _prune_hourly(self) -> None:
         while True:

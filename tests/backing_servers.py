@@ -10,6 +10,7 @@ import glob
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -60,6 +61,19 @@ class Postgres:
 
     def stop(self) -> None:
         self._control("stop", "-m", "immediate")
+
+    def freeze(self) -> None:
+        """Its processes stop where they are, with all connections open."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        pid = (self.folder / "data" / "postmaster.pid").read_text().split()[0]
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for each in (pid, *children):
+            os.kill(int(each), number)
 
     def _control(self, *arguments: str) -> None:
         _as_postgres(str(self.programs / "pg_ctl"), "-D", str(self.folder / "data"), "-w", *arguments)
