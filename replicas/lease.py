@@ -34,6 +34,7 @@ class Lease:
 
     name: str
     epoch: int | None = None  # None: not held
+    seen_beating: bool = False  # of another's: the last read found its count moved
     _seen: tuple[int, int] | None = None
     _seen_at: float | None = None  # the caller's clock at the last read; None after one that failed
     _still_seconds: float = 0.0  # how long the count was seen standing still
@@ -42,14 +43,14 @@ class Lease:
     def held(self) -> bool:
         return self.epoch is not None
 
-    def try_to_take(self, monotonic_now: float, *, wait: bool = True) -> str:
+    def try_to_take(self, monotonic_now: float) -> str:
         """Take the lease if it is free, or if its holder was seen standing still; return who holds it then.
 
         `monotonic_now` is the caller's clock when this read began. Where it raises a database's fault, the caller
-        must call `forget_last_read`. With `wait` false only a lease that nobody holds is taken.
+        must call `forget_last_read`.
         """
         row = ProberLease.objects.filter(pk=1).first() or ProberLease.objects.get_or_create(pk=1)[0]
-        stood_still = self._watch(row, monotonic_now) and wait
+        stood_still = self._watch(row, monotonic_now)
         if row.holder and not stood_still:
             return row.holder
         # Taken only if it is still what was read: of two that try, one changes a row.
@@ -63,6 +64,7 @@ class Lease:
     def _watch(self, row: ProberLease, now: float) -> bool:
         """Has the count been seen standing still for long enough?"""
         seen = (row.epoch, row.beat)
+        self.seen_beating = self._seen not in (None, seen)
         if seen != self._seen:
             self._still_seconds = 0.0
         elif self._seen_at is not None:

@@ -1,6 +1,7 @@
 """Probe every replica once: what `manage.py runhealthchecks --once` runs.
 
-For deployment scripts and for a look at the fleet. Writes what it found unless a prober is at work.
+For deployment scripts and for a look at the fleet. Writes what it found unless a prober is at work, which is known by
+its beat: a lease that a dead prober left behind is taken over as a prober would.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 
 from django.db import Error as DatabaseFault
 
@@ -19,6 +21,8 @@ from replicas.probe import http_client, probe
 from replicas.prober import read_plan
 from replicas.record import Known, Record, write
 from replicas.resolver import RESOLVER
+
+WATCH_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,14 +40,15 @@ class OnceResult:
 
 
 async def probe_once() -> OnceResult:
-    """Probe every replica that is not disabled, once; write what was found if nobody holds the prober's lease.
+    """Probe every replica that is not disabled, once; write what was found if no prober is at work.
 
-    Raises Django's database errors.
+    Takes BEAT_SECONDS longer where one is, and TAKEOVER_SECONDS where one died with the lease. Raises Django's
+    database errors.
     """
     RESOLVER.use()
     database, lease, record, client = Database(), Lease(own_name()), Record(), http_client()
     try:
-        holder = await database(lambda: lease.try_to_take(0.0, wait=False))
+        holder = await _lease_holder(database, lease)
         plan, replicas = await database(lambda: read_plan(None))  # after the lease: no older than the last write
         probed = {r.pk: record.add(r) for r in replicas if r.state != Replica.State.DISABLED}
         found = await asyncio.gather(
@@ -58,6 +63,16 @@ async def probe_once() -> OnceResult:
             await database(lease.release)
         await client.aclose()
         await database.close()
+
+
+async def _lease_holder(database: Database, lease: Lease) -> str:
+    """Whose the lease is: ours, if it was free or is not beaten; else that of a prober that was seen at work."""
+    loop = asyncio.get_running_loop()
+    while True:
+        holder = await database(partial(lease.try_to_take, loop.time()))
+        if lease.held or lease.seen_beating:
+            return holder
+        await asyncio.sleep(WATCH_SECONDS)
 
 
 async def _write(database: Database, lease: Lease, record: Record) -> bool:

@@ -74,7 +74,7 @@ class Record:
         self._changed.discard(replica_id)
 
     def observe(self, known: Known, result: ProbeResult, report: Report, thresholds: Thresholds) -> None:
-        """Count one probe, and log a change of status in one line."""
+        """Count one probe."""
         known.report = report
         self._move(known, observe(known.health, result, thresholds), result.error or "probe succeeded")
 
@@ -92,7 +92,6 @@ class Record:
         self._transitions.append(
             HealthTransition(replica_id=known.id, at=at, old_status=old.status, new_status=new.status, reason=reason)
         )
-        logger.info("replica %s: %s → %s (%s)", known.name, old.status, new.status, reason)
 
     def take(self) -> Batch | None:
         """All that is not written yet; None when there is nothing."""
@@ -115,19 +114,23 @@ class Record:
 def write(batch: Batch, lease: Lease) -> None:
     """Put `batch` into the database, if `lease` is still ours. Raises LeaseLost; then nothing is written.
 
-    A replica that was deleted meanwhile is left out.
+    A replica that was deleted meanwhile is left out. Each change of status is logged in one line, once it is written:
+    the log tells the same history as the table.
     """
     with transaction.atomic():
         lease.still_held()
         wanted = set(batch.rows) | {transition.replica_id for transition in batch.transitions}
-        there = set(Replica.objects.filter(pk__in=wanted).values_list("pk", flat=True))
+        there = dict(Replica.objects.filter(pk__in=wanted).values_list("pk", "name"))
         ReplicaHealth.objects.bulk_create(
             [row for replica_id, row in batch.rows.items() if replica_id in there],
             update_conflicts=True,
             unique_fields=["replica"],
             update_fields=[f.name for f in ReplicaHealth._meta.concrete_fields if not f.primary_key],
         )
-        HealthTransition.objects.bulk_create(t for t in batch.transitions if t.replica_id in there)
+        transitions = [t for t in batch.transitions if t.replica_id in there]
+        HealthTransition.objects.bulk_create(transitions)
+    for t in transitions:
+        logger.info("replica %s: %s → %s (%s)", there[t.replica_id], t.old_status, t.new_status, t.reason)
 
 
 def _row(known: Known) -> ReplicaHealth:

@@ -179,6 +179,7 @@ async def test_a_second_signal_ends_it_at_once(var: Path) -> None:
             await until(lambda: server.requests)
             code = await asyncio.to_thread(_signal_until_it_ends, prober)
             assert code == 128 + signal.SIGINT
+        assert Table(var).query("SELECT holder FROM replicas_proberlease") == [("",)]
 
 
 def _signal_until_it_ends(prober: Running) -> int:
@@ -298,8 +299,21 @@ async def test_once_writes_nothing_while_a_prober_works(var: Path) -> None:
             await until(lambda: table.health(server.url, "consecutive_successes") == 1)
             done = await asyncio.to_thread(manage, var, "runhealthchecks", "--once", check=False)
             assert f":{prober.pid} is at work" in done.stdout
+            assert "unknown →" not in done.stderr
             assert done.returncode == 0
             assert table.health(server.url, "consecutive_successes") == 1
+
+
+async def test_once_takes_over_from_a_prober_that_died(var: Path) -> None:
+    """A lease without a beat is nobody's: what it finds is written, and the lease is free again."""
+    table = Table(var)
+    async with http_server() as server:
+        await load(var, server.url)
+        table.query("INSERT INTO replicas_proberlease VALUES (1, 7, 7, 'dead:1', '2020-01-01 00:00:00')")
+        done = await asyncio.to_thread(manage, var, "runhealthchecks", "--once")
+        assert "Not written" not in done.stdout
+        assert table.health(server.url) == "healthy"
+        assert table.query("SELECT epoch, holder FROM replicas_proberlease") == [(8, "")]
 
 
 def test_a_bad_interval_is_refused(var: Path) -> None:

@@ -89,11 +89,25 @@ def test_of_two_waiters_one_takes_over() -> None:
     assert [watch(waiter, TAKEOVER_SECONDS)[0] for waiter in waiters] == ["one", "one"]
 
 
-def test_without_waiting_only_a_free_lease_is_taken() -> None:
-    """`runhealthchecks --once` never pushes a prober aside."""
-    taken()
-    once = Lease("once")
-    assert [once.try_to_take(float(second), wait=False) for second in range(20)] == ["holder"] * 20
+def test_a_holder_that_beats_is_seen_beating() -> None:
+    """`runhealthchecks --once` watches no longer than that; one beat tells a prober at work from one that died."""
+    holder, watcher = taken(), Lease("watcher")
+    watch(watcher, 0.0, 1.0)
+    assert not watcher.seen_beating
+    holder.beat()
+    watch(watcher, 2.0)
+    assert watcher.seen_beating
+
+
+def test_a_change_is_logged_when_it_is_written(caplog: pytest.LogCaptureFixture) -> None:
+    """The log never tells of one that the table lacks: of a lost lease, or of a database that is away."""
+    caplog.set_level("INFO", "replicas.health")
+    replica = Replica.objects.create(url="http://a", name="a")
+    lease, record = taken(), Record()
+    record.observe(record.add(replica), OK, Report(), Thresholds())
+    assert caplog.messages == []
+    write(record.take(), lease)
+    assert caplog.messages == ["replica a: unknown → healthy (probe succeeded)"]
 
 
 def test_who_lost_the_lease_neither_beats_nor_writes_nor_releases() -> None:

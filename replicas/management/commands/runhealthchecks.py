@@ -9,10 +9,10 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import Error as DatabaseFault
 from tabulate import tabulate
 
 from replicas import rules
+from replicas.management.database import database_needed
 from replicas.once import OnceResult, probe_once
 from replicas.prober import Prober
 
@@ -34,6 +34,7 @@ class Command(BaseCommand):
             "--interval", type=float, metavar="SECONDS", help="Seconds between probes, instead of the settings' own."
         )
 
+    @database_needed()
     def handle(self, *args: Any, **options: Any) -> None:
         interval = options["interval"]
         try:
@@ -46,21 +47,23 @@ class Command(BaseCommand):
             asyncio.run(run_until_signalled(Prober(interval)))
         except rules.RuleBroken as broken:
             raise CommandError(f"--interval {interval:g}: {broken}") from broken
-        except DatabaseFault as fault:  # the prober's loop outlives these; --once has nothing to say without
-            raise CommandError(f"The database does not answer: {fault}") from fault
         except ImproperlyConfigured as fault:
             raise CommandError(str(fault)) from fault
 
 
 async def run_until_signalled(prober: Prober) -> None:
-    """Run `prober`; the first SIGTERM or SIGINT stops it in order, the second ends the process."""
+    """Run `prober`; the first SIGTERM or SIGINT stops it in order, the second ends the process, without its lease."""
     loop = asyncio.get_running_loop()
     signals = (signal.SIGTERM, signal.SIGINT)
 
     def stop() -> None:
         prober.stop()
         for number in signals:
-            loop.add_signal_handler(number, os._exit, 128 + number)
+            loop.add_signal_handler(number, leave, number)
+
+    def leave(number: int) -> None:
+        giving_up = loop.create_task(prober.give_up_lease(), name="prober: give up the lease")
+        giving_up.add_done_callback(lambda _: os._exit(128 + number))
 
     for number in signals:
         loop.add_signal_handler(number, stop)
