@@ -18,19 +18,29 @@ from django.db.backends.sqlite3.base import *  # noqa: F403  (Django looks names
 
 class RetryingCursor(base.SQLiteCursorWrapper):
     def execute(self, query: str, params: Any = None) -> Any:
-        """Run `query`; outside a transaction, again while "locked", all within DATABASE_TIMEOUT_SECONDS.
+        """Run `query`; outside a transaction, again while "locked", until DATABASE_TIMEOUT_SECONDS are over.
 
-        One try waits up to the connection's busy timeout (1 s); the last one begins early enough to end in time.
+        One try waits up to the connection's busy timeout (1 s), the last one for what is left.
         """
         busy_seconds = settings.DATABASES["default"]["OPTIONS"]["timeout"]
-        last_start = time.monotonic() + settings.DATABASE_TIMEOUT_SECONDS - busy_seconds
-        while True:
-            try:
-                return super().execute(query, params)
-            except sqlite3.OperationalError as error:
-                locked = "locked" in str(error) and not self.connection.in_transaction
-                if not locked or time.monotonic() >= last_start:
-                    raise
+        deadline = time.monotonic() + settings.DATABASE_TIMEOUT_SECONDS
+        wait_seconds = busy_seconds
+        try:
+            while True:
+                try:
+                    return super().execute(query, params)
+                except sqlite3.OperationalError as error:
+                    left = deadline - time.monotonic()
+                    if "locked" not in str(error) or self.connection.in_transaction or left <= 0:
+                        raise
+                    wait_seconds = min(left, busy_seconds)
+                    self._set_busy(wait_seconds)
+        finally:
+            if wait_seconds != busy_seconds:
+                self._set_busy(busy_seconds)
+
+    def _set_busy(self, seconds: float) -> None:
+        self.connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}").close()
 
 
 class DatabaseWrapper(base.DatabaseWrapper):  # type: ignore[no-redef]
