@@ -14,26 +14,31 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
-
-import environ
+from typing import TypeVar
 
 Value = TypeVar("Value")
 
 TRUE_WORDS = ("true", "yes", "on", "1")
 FALSE_WORDS = ("false", "no", "off", "0")
+SECRET_CHARACTERS = 50  # Django's own measure of a SECRET_KEY
+
+
+class Unusable(ValueError):
+    """A value that cannot be used; the text says what is wrong with it, and no secret."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One variable that cannot be used: its name, the value as given, and what is allowed instead."""
+    """One variable that cannot be used: its name, the value as given, what is allowed instead, and what is wrong."""
 
     name: str
     value: str
     allowed: str
+    wrong: str = ""  # where `allowed` does not say it
 
     def __str__(self) -> str:
-        return f"{self.name}={self.value!r} cannot be used; allowed: {self.allowed}."
+        why = f" ({self.wrong})" if self.wrong else ""
+        return f"{self.name}={self.value!r} cannot be used{why}; allowed: {self.allowed}."
 
 
 @dataclass
@@ -53,16 +58,16 @@ class Environment:
         valid: Callable[[str], object] = bool,
         secret: bool = False,
     ) -> str:
-        return self._read(name, default, str, valid, allowed, secret)
+        return self.read(name, default, str, valid, allowed, secret)
 
     def flag(self, name: str, default: bool) -> bool:
-        return self._read(name, default, _flag, lambda value: True, "true or false")
+        return self.read(name, default, _flag, lambda value: True, "true or false")
 
     def integer(self, name: str, default: int, *, low: int, high: int, unit: str) -> int:
-        return self._read(name, default, int, lambda v: low <= v <= high, f"whole {unit}, {low} to {high}")
+        return self.read(name, default, int, lambda v: low <= v <= high, f"whole {unit}, {low} to {high}")
 
     def seconds(self, name: str, default: float, *, low: float, high: float) -> float:
-        return self._read(
+        return self.read(
             name,
             default,
             float,
@@ -70,24 +75,31 @@ class Environment:
             f"seconds, {low:g} to {high:g}, fractions allowed",
         )
 
-    def words(self, name: str, default: list[str], *, allowed: str, valid: Callable[[str], object] = bool) -> list[str]:
-        """A list, separated by commas; `valid` is asked for each of its entries."""
-        return self._read(
+    def words(
+        self,
+        name: str,
+        default: list[str],
+        *,
+        allowed: str,
+        valid: Callable[[str], object] = bool,
+        may_be_empty: bool = False,
+    ) -> list[str]:
+        """A list, separated by commas; `valid` is asked for each of its entries. `,` alone is the empty list."""
+
+        def usable(words: list[str]) -> bool:
+            if not words and not may_be_empty:
+                raise Unusable("there is nothing between the commas")
+            return all(valid(word) for word in words)
+
+        return self.read(
             name,
             default,
             lambda raw: [word.strip() for word in raw.split(",") if word.strip()],
-            lambda value: all(valid(word) for word in value),
+            usable,
             f"a list separated by commas; {allowed}",
         )
 
-    def database(self, name: str, default: dict[str, Any]) -> dict[str, Any]:
-        allowed = "sqlite:////absolute/path.sqlite3 or postgres://user:password@host:port/name"
-        engines = ("django.db.backends.sqlite3", "django.db.backends.postgresql")
-        return self._read(
-            name, default, environ.Env.db_url_config, lambda v: v.get("ENGINE") in engines, allowed, secret=True
-        )
-
-    def _read(
+    def read(
         self,
         name: str,
         default: Value,
@@ -96,26 +108,29 @@ class Environment:
         allowed: str,
         secret: bool = False,
     ) -> Value:
+        """Any variable. `cast` and `valid` raise Unusable where `allowed` does not say what is wrong."""
         self.names.append(name)
         # Straight from the mapping: environ's own reader takes a leading "$" in a password for a reference.
         raw = self.source.get(name, "")
         if not raw.strip():
             return default  # set but empty means unset, as compose files and unit files write it
+        wrong = ""
         try:
             value = cast(raw.strip())
-            usable = valid(value)
-        except Exception:  # a cast may fail in any way; all of them mean the same here
-            usable = False
-        if usable:
-            return value
-        self.problems.append(Problem(name, "(hidden)" if secret else raw, allowed))
+            if valid(value):
+                return value
+        except Unusable as unusable:
+            wrong = str(unusable)
+        except Exception:  # noqa: S110  (a cast may fail in any way; all of them mean the same here)
+            pass
+        self.problems.append(Problem(name, "(hidden)" if secret else raw, allowed, wrong))
         return default
 
 
 def kept_secret(path: Path) -> str:
     """The secret in `path`, made on first use (mode 0600). Safe when several processes start at once.
 
-    Raises OSError when the folder cannot be written or the file cannot be read.
+    Raises OSError when the folder cannot be written or the file cannot be read, and Unusable when it holds too little.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists():
@@ -129,7 +144,12 @@ def kept_secret(path: Path) -> str:
             pass
         finally:
             os.unlink(draft)
-    return path.read_text().strip()
+    secret = path.read_text(errors="replace").strip()
+    if len(secret) < SECRET_CHARACTERS:
+        raise Unusable(
+            f"its file {path.name} holds less than {SECRET_CHARACTERS} characters; without it a new one is made"
+        )
+    return secret
 
 
 def _flag(raw: str) -> bool:

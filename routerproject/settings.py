@@ -8,7 +8,8 @@ while the router runs (replicas, thresholds) is in the database, not here. A val
 from pathlib import Path
 from typing import Any
 
-from routerproject.environment import Environment, Problem, kept_secret
+from routerproject import databases, values
+from routerproject.environment import SECRET_CHARACTERS, Environment, Problem, Unusable, kept_secret
 from routerproject.logs import logging_config
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -16,15 +17,6 @@ ENVIRONMENT = Environment()
 _env = ENVIRONMENT
 
 MIB = 1024 * 1024
-
-
-def _is_path(value: str) -> bool:
-    return value.startswith("/") and not any(c in value for c in "?#%<> \t") and "//" not in value
-
-
-def _is_header_value(value: str) -> bool:
-    return value.isascii() and value.isprintable()
-
 
 # --- the process ---------------------------------------------------------------------------------------------------
 
@@ -41,8 +33,8 @@ LOG_LEVEL = _env.text(
     "LOG_LEVEL",
     "INFO",
     allowed="DEBUG, INFO, WARNING, ERROR or CRITICAL",
-    valid=lambda value: value in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
-)
+    valid=lambda value: value.upper() in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+).upper()
 LOG_FORMAT = _env.text("LOG_FORMAT", "text", allowed="text or json", valid=lambda value: value in ("text", "json"))
 LOGGING = logging_config(LOG_LEVEL, LOG_FORMAT)
 LOGGING_CONFIG = "logging.config.dictConfig"
@@ -51,31 +43,30 @@ SECRET_KEY = _env.text(
     "SECRET_KEY",
     "",
     allowed="50 or more random characters; unset: made once and kept in ROUTER_VAR_DIR/secret_key",
-    valid=lambda value: len(value) >= 50,
+    valid=lambda value: len(value) >= SECRET_CHARACTERS,
     secret=True,
 )
 if not SECRET_KEY:
     try:
         SECRET_KEY = kept_secret(VAR_DIR / "secret_key")
-    except OSError as error:
-        SECRET_KEY = "unusable: " + "-" * 50  # Django needs one to get as far as reporting the problem
-        _env.problems.append(
-            Problem("ROUTER_VAR_DIR", str(VAR_DIR), f"a folder the router may write ({error.strerror})")
-        )
+    except (OSError, Unusable) as error:
+        SECRET_KEY = "unusable: " + "-" * SECRET_CHARACTERS  # Django needs one to get as far as reporting the problem
+        wrong = getattr(error, "strerror", None) or str(error)
+        _env.problems.append(Problem("ROUTER_VAR_DIR", str(VAR_DIR), "a folder the router may write", wrong))
 
 # --- HTTP ----------------------------------------------------------------------------------------------------------
 
 ALLOWED_HOSTS = _env.words(
     "ALLOWED_HOSTS",
     ["localhost", "127.0.0.1", "[::1]"],
-    allowed="host names without scheme or port; .example.com means it and its subdomains",
-    valid=lambda value: "/" not in value and " " not in value,
+    allowed="host names without scheme or port, IPv6 in []; .example.com means it and its subdomains",
+    valid=values.host,
 )
 CSRF_TRUSTED_ORIGINS = _env.words(
     "CSRF_TRUSTED_ORIGINS",
     [],
-    allowed="origins with their scheme, like https://router.example.com",
-    valid=lambda value: value.startswith(("http://", "https://")),
+    allowed="origins with their scheme and no path, like https://router.example.com",
+    valid=values.origin,
 )
 HTTPS_ONLY = _env.flag("HTTPS_ONLY", False)
 # Only then are X-Forwarded-For, -Proto and -Host of a request believed: anyone can write them.
@@ -94,16 +85,18 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W021",  # preloading it, are for the owner of the whole domain to decide, not for one host of it
 ]
 
-# Answered for whatever Host, and never redirected: load balancers probe by address (middleware.py).
-MACHINE_PATHS = ("/livez", "/readyz", "/status", "/metrics")
+MACHINE_PATHS = values.MACHINE_PATHS
 
 # --- the session path ----------------------------------------------------------------------------------------------
 
 ROUTER_STREAM_PATHS = _env.words(
-    "ROUTER_STREAM_PATHS", ["/v1/stream"], allowed="paths that begin with / and have no ? # % < >", valid=_is_path
+    "ROUTER_STREAM_PATHS",
+    ["/v1/stream"],
+    allowed="paths that begin with / and have no ? # % < >, beside the router's own pages",
+    valid=values.stream_path,
 )
 ROUTER_UPSTREAM_PATH = _env.text(
-    "ROUTER_UPSTREAM_PATH", "/v1/stream", allowed="a path that begins with / and has no ? # % < >", valid=_is_path
+    "ROUTER_UPSTREAM_PATH", "/v1/stream", allowed="a path that begins with / and has no ? # % < >", valid=values.path
 )
 ROUTER_MAX_MESSAGE_BYTES = _env.integer("ROUTER_MAX_MESSAGE_BYTES", 48 * MIB, low=1024, high=1024 * MIB, unit="bytes")
 ROUTER_CONNECT_TIMEOUT_SECONDS = _env.seconds("ROUTER_CONNECT_TIMEOUT_SECONDS", 2, low=0.1, high=60)
@@ -120,6 +113,7 @@ ROUTER_FORWARD_HEADERS = [
         allowed="header names that pass from a client to its replica; not "
         + ", ".join(_UNFORWARDABLE)
         + ", Sec-WebSocket-… or X-Forwarded-…",
+        may_be_empty=True,
         valid=lambda value: (
             value.replace("-", "").isalnum()
             and value.isascii()
@@ -132,57 +126,29 @@ ROUTER_UPSTREAM_AUTHORIZATION = _env.text(
     "ROUTER_UPSTREAM_AUTHORIZATION",
     "",
     allowed="the value of an Authorization header, like 'Bearer …', in printable ASCII",
-    valid=_is_header_value,
+    valid=lambda value: value.isascii() and value.isprintable(),
     secret=True,
 )
 ROUTER_UPSTREAM_CA_FILE = _env.text(
     "ROUTER_UPSTREAM_CA_FILE",
     "",
     allowed="the absolute path of a PEM file with the CA certificates that sign https replicas",
-    valid=lambda value: Path(value).is_absolute() and Path(value).is_file(),
+    valid=values.certificates,
 )
 
 # --- storage -------------------------------------------------------------------------------------------------------
 
 ROUTER_HISTORY_DAYS = _env.integer("ROUTER_HISTORY_DAYS", 14, low=1, high=3650, unit="days")
 
-# No wait for a database is longer than this, so that a session's client hears the truth within 3 s.
-DATABASE_TIMEOUT_SECONDS = 2.5
-# Of these, SQLite's own wait for a lock is 1 s a try; routerproject/sqlite3 tries again within the rest.
-_SQLITE_BUSY_SECONDS = 1
-
-
-def _database(config: dict[str, Any]) -> dict[str, Any]:
-    timeout_ms = int(DATABASE_TIMEOUT_SECONDS * 1000)
-    options: dict[str, Any]
-    if config["ENGINE"].endswith("sqlite3"):
-        config = {**config, "ENGINE": "routerproject.sqlite3"}
-        options = {
-            "timeout": _SQLITE_BUSY_SECONDS,
-            # Check-then-write is safe from the first statement on: no lock is upgraded in mid-transaction.
-            "transaction_mode": "IMMEDIATE",
-            # WAL: readers (every placement) never wait for the writer. With it, NORMAL is safe against a crash.
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
-        }
-    else:
-        options = {
-            "connect_timeout": 2,  # libpq takes whole seconds, 2 the least
-            "tcp_user_timeout": timeout_ms,
-            "keepalives_idle": 2,
-            "keepalives_interval": 1,
-            "keepalives_count": 2,
-            "options": f"-c statement_timeout={timeout_ms} -c lock_timeout={timeout_ms}"
-            f" -c idle_in_transaction_session_timeout={timeout_ms}",
-        }
-    return {**config, "OPTIONS": options | config.get("OPTIONS", {})}
-
-
+DATABASE_TIMEOUT_SECONDS = databases.TIMEOUT_SECONDS
 DATABASES = {
-    "default": _database(
-        _env.database(
-            "DATABASE_URL",
-            {"ENGINE": "django.db.backends.sqlite3", "NAME": str(VAR_DIR / "router.sqlite3")},
-        )
+    "default": _env.read(
+        "DATABASE_URL",
+        databases.sqlite(str(VAR_DIR / "router.sqlite3")),
+        cast=databases.from_url,
+        valid=bool,
+        allowed=databases.ALLOWED,
+        secret=True,
     )
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -191,7 +157,7 @@ REDIS_URL = _env.text(
     "REDIS_URL",
     "",
     allowed="redis://[user:password@]host:port/number, rediss://… or unix://…",
-    valid=lambda value: value.startswith(("redis://", "rediss://", "unix://")),
+    valid=values.redis_url,
     secret=True,
 )
 CHANNEL_LAYERS: dict[str, dict[str, Any]] = {

@@ -8,13 +8,10 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from django.conf import LazySettings
-from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from replicas.probe import MAX_BODY_BYTES, Report, http_client, probe
@@ -238,11 +235,3 @@ async def test_a_stall_of_this_process_is_no_timeout_of_the_replica(client: http
             await asyncio.sleep(0.005)
         time.sleep(1.0)  # noqa: ASYNC251  (the stall)
         assert (await probing)[0].ok
-
-
-def test_a_ca_file_without_certificates_is_named(tmp_path: Path, settings: LazySettings) -> None:
-    """Instead of a traceback of the TLS library."""
-    (tmp_path / "ca.pem").write_text("nothing")
-    settings.ROUTER_UPSTREAM_CA_FILE = str(tmp_path / "ca.pem")
-    with pytest.raises(ImproperlyConfigured, match=r"ROUTER_UPSTREAM_CA_FILE=.*ca\.pem.* cannot be used"):
-        http_client()

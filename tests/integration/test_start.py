@@ -38,17 +38,39 @@ WRONG = {
     "LOG_LEVEL": ("LOUD", "DEBUG, INFO"),
     "LOG_FORMAT": ("xml", "text or json"),
 }
+# Of the right form, and of no use.
+USELESS = {
+    "ALLOWED_HOSTS": ("a.example:8000", "(a.example:8000 has a port); allowed: a list"),
+    "CSRF_TRUSTED_ORIGINS": ("https://", "(https:// names no host); allowed: a list"),
+    "DATABASE_URL": ("sqlite:////no/such/r.sqlite3", "(the folder does not exist); allowed: sqlite:////absolute"),
+    "REDIS_URL": ("redis://h:port", "(its port is not one from 1 to 65535); allowed: redis://"),
+    "ROUTER_STREAM_PATHS": (",", "(there is nothing between the commas); allowed: a list"),
+    "ROUTER_UPSTREAM_CA_FILE": (str(ROOT / "README.md"), "(it holds no certificate); allowed: the absolute path"),
+    "ROUTER_VAR_DIR": (str(ROOT / "README.md"), "; allowed: a folder the router may write"),
+}
 
 
-def test_check_names_every_wrong_setting_at_once(tmp_path: Path) -> None:
-    """By name, with the value (but for secrets) and what is allowed."""
-    done = manage(tmp_path, "check", check=False, **{name: value for name, (value, _) in WRONG.items()})
+@pytest.mark.parametrize("settings", [WRONG, USELESS], ids=["wrong", "useless"])
+def test_check_names_every_wrong_setting_at_once(tmp_path: Path, settings: dict[str, tuple[str, str]]) -> None:
+    """By name, with the value (but for secrets), what is wrong and what is allowed."""
+    done = manage(tmp_path, "check", check=False, **{name: value for name, (value, _) in settings.items()})
     assert done.returncode == 1
-    for name, (value, allowed) in WRONG.items():
+    for name, (value, allowed) in settings.items():
         line = next(line for line in done.stderr.splitlines() if f"(router.E001) {name}=" in line)
         assert allowed in line
         secret = name in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "ROUTER_UPSTREAM_AUTHORIZATION")
         assert (repr(value) in line) is not secret
+
+
+def test_a_secret_key_that_was_emptied_is_named(tmp_path: Path) -> None:
+    """Django would say no more than that a SECRET_KEY must not be empty."""
+    (tmp_path / "secret_key").touch()
+    assert "its file secret_key holds less than 50 characters" in manage(tmp_path, "check", check=False).stderr
+
+
+def test_a_log_level_is_written_in_any_case(tmp_path: Path) -> None:
+    """As flags are."""
+    manage(tmp_path, "check", LOG_LEVEL="debug")
 
 
 def test_the_server_does_not_start_with_a_wrong_setting(tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
-from routerproject.environment import Environment, kept_secret
+from routerproject import databases
+from routerproject.environment import Environment, Unusable, kept_secret
 from routerproject.logs import logging_config
+
+DATABASE = {"cast": databases.from_url, "valid": bool, "allowed": databases.ALLOWED, "secret": True}
 
 
 def read(kind: str, raw: str | None, default: Any, **options: Any) -> tuple[Any, list[str]]:
@@ -61,11 +64,19 @@ def test_a_list_is_separated_by_commas() -> None:
     assert read("words", " /a, /b ,", [], allowed="paths") == (["/a", "/b"], [])
 
 
+def test_a_list_of_nothing_is_a_slip() -> None:
+    """ALLOWED_HOSTS=, would refuse every page; where nothing can be meant, `,` says it."""
+    value, (problem,) = read("words", ",", ["/a"], allowed="paths")
+    assert value == ["/a"]
+    assert "there is nothing between the commas" in problem
+    assert read("words", ",", ["/a"], allowed="paths", may_be_empty=True) == ([], [])
+
+
 def test_a_secret_is_never_shown() -> None:
     """Neither a bad key nor the password of a bad database URL."""
     _, (problem,) = read("text", "short", "", allowed="50 characters", valid=lambda v: len(v) > 50, secret=True)
     assert "short" not in problem
-    _, (problem,) = read("database", "mysql://user:hunter2@host/db", {})
+    _, (problem,) = read("read", "mysql://user:hunter2@host/db", {}, **DATABASE)
     assert "hunter2" not in problem
     assert "sqlite:///" in problem
 
@@ -74,7 +85,7 @@ def test_a_dollar_in_a_password_stays() -> None:
     """Values are taken as they are, not as references to other variables."""
     value, problems = read("text", "$ecret", "", allowed="any")
     assert (value, problems) == ("$ecret", [])
-    config, _ = read("database", "postgres://u:p%40$s@h:5433/n", {})
+    config, _ = read("read", "postgres://u:p%40$s@h:5433/n", {}, **DATABASE)
     assert (config["PASSWORD"], config["PORT"], config["NAME"]) == ("p@$s", 5433, "n")
 
 
@@ -92,6 +103,15 @@ def test_processes_that_start_at_once_get_the_same_secret(tmp_path: Path) -> Non
     """Or the sessions of one would be worth nothing in the other."""
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         assert len(set(pool.map(kept_secret, [tmp_path / "secret_key"] * 8))) == 1
+
+
+@pytest.mark.parametrize("content", ["", "short", "\n" * 60])
+def test_a_kept_secret_that_is_too_short_is_not_used(tmp_path: Path, content: str) -> None:
+    """Whoever emptied the file gets no router whose signatures anybody can make."""
+    path = tmp_path / "secret_key"
+    path.write_text(content)
+    with pytest.raises(Unusable, match="holds less than 50 characters"):
+        kept_secret(path)
 
 
 @pytest.mark.parametrize("style", ["text", "json"])

@@ -7,7 +7,6 @@ import os
 import signal
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from tabulate import tabulate
 
@@ -47,8 +46,6 @@ class Command(BaseCommand):
             asyncio.run(run_until_signalled(Prober(interval)))
         except rules.RuleBroken as broken:
             raise CommandError(f"--interval {interval:g}: {broken}") from broken
-        except ImproperlyConfigured as fault:
-            raise CommandError(str(fault)) from fault
 
 
 async def run_until_signalled(prober: Prober) -> None:
