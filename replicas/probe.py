@@ -70,8 +70,9 @@ def http_client() -> httpx.AsyncClient:
 async def probe(client: httpx.AsyncClient, url: str, path: str, timeout_seconds: float) -> tuple[ProbeResult, Report]:
     """GET `url` + `path` within `timeout_seconds`, connect and body included; at most 64 KiB of it are read.
 
-    A status ≥ 400, any exception and a timeout are failures; so is JSON whose `status` is not "ok" or "ready". A
-    timeout that a stall of this process made says nothing of the replica: then it is asked once more.
+    A status ≥ 400, any exception and a timeout are failures; so is JSON whose `status` is not "ok" or "ready", and what
+    calls itself JSON and cannot be read: it may say that it is not ready. A timeout that a stall of this process made
+    says nothing of the replica: then it is asked once more.
     """
     started = time.perf_counter()
     error, report = await _ask(client, url + path, timeout_seconds)
@@ -89,7 +90,7 @@ async def _ask(client: httpx.AsyncClient, url: str, timeout_seconds: float) -> t
     try:
         async with asyncio.timeout(timeout_seconds), client.stream("GET", url) as response:
             body = await _beginning(response)
-        return _verdict(response.status_code, body)
+        return _verdict(response, body)
     except TimeoutError:
         why = ": the name look-up hangs" if RESOLVER.is_asking(httpx.URL(url).host) else ""
         return f"timeout after {timeout_seconds:g} s{why}", Report()
@@ -100,27 +101,44 @@ async def _ask(client: httpx.AsyncClient, url: str, timeout_seconds: float) -> t
 
 
 async def _beginning(response: httpx.Response) -> bytes:
+    """The body, or of one that is too long a byte more than MAX_BODY_BYTES."""
     body = b""
     async for chunk in response.aiter_raw():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
             break  # leaving the stream drops the connection: the rest is not read
-    return body[:MAX_BODY_BYTES]
+    return body[: MAX_BODY_BYTES + 1]
 
 
-def _verdict(status: int, body: bytes) -> tuple[str, Report]:
+def _verdict(response: httpx.Response, body: bytes) -> tuple[str, Report]:
     """What is wrong with an answer ("" for nothing), and what it reports."""
-    try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
-        answer = None
+    answer, unreadable = _json(response, body)
     facts = answer if isinstance(answer, dict) else {}
     report = _report(facts)
-    if status >= 400:
-        return f"HTTP {status}", report
+    if response.status_code >= 400:
+        return f"HTTP {response.status_code}", report
+    if unreadable and _calls_itself_json(response):
+        return unreadable, report
     if "status" in facts and report.readiness not in READY_WORDS:
         return report.readiness or "a status that is no word", report
     return "", report
+
+
+def _json(response: httpx.Response, body: bytes) -> tuple[object, str]:
+    """The body's value, and why there is none."""
+    if len(body) > MAX_BODY_BYTES:
+        return None, f"JSON over {MAX_BODY_BYTES // 1024} KiB"
+    if (coding := response.headers.get("Content-Encoding", "identity").lower()) != "identity":
+        return None, f"JSON in {coding}, which was not asked for"
+    try:
+        return json.loads(body), ""
+    except (ValueError, RecursionError):
+        return None, "JSON that cannot be read"
+
+
+def _calls_itself_json(response: httpx.Response) -> bool:
+    kind: str = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
 
 
 def _report(facts: dict[str, Any]) -> Report:

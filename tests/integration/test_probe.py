@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 import threading
@@ -168,6 +169,35 @@ async def test_an_answer_that_is_no_json_is_a_success(body: bytes) -> None:
     async with http_server(answering(body)) as server:
         result, report = await probed(server.url)
     assert (result.ok, report) == (True, Report())
+
+
+PADDED = json.dumps({"pad": "x" * 70_000, "status": "warming"}).encode()
+ZIPPED = gzip.compress(b'{"status": "warming"}')
+UNREADABLE = [
+    (PADDED, "", "JSON over 64 KiB"),
+    (ZIPPED, "Content-Encoding: gzip\r\n", "JSON in gzip, which was not asked for"),
+    (b'{"status": "warm', "", "JSON that cannot be read"),
+    (b"", "", "JSON that cannot be read"),
+    (b"[" * 60_000, "", "JSON that cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("body", "headers", "why"), UNREADABLE)
+@pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8", "application/health+json"])
+async def test_what_calls_itself_json_and_cannot_be_read_is_a_failure(
+    body: bytes, headers: str, why: str, kind: str
+) -> None:
+    """It may say that the server is warming: a guess would send it sessions (A7.8)."""
+    async with http_server(answering(body, headers=f"Content-Type: {kind}\r\n{headers}")) as server:
+        result, report = await probed(server.url)
+    assert (result.ok, result.error, report) == (False, why, Report())
+
+
+@pytest.mark.parametrize(("body", "headers", "_"), UNREADABLE)
+async def test_of_another_kind_the_same_body_is_a_success(body: bytes, headers: str, _: str) -> None:
+    """A page, however long and however coded, says no more than that there is one."""
+    async with http_server(answering(body, headers=f"Content-Type: text/html\r\n{headers}")) as server:
+        assert (await probed(server.url))[0].ok
 
 
 async def test_what_is_not_http_is_a_failure() -> None:
