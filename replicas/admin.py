@@ -1,7 +1,7 @@
 """The admin: where operators add replicas, mark the primary, drain, and see what the prober sees.
 
 Health is shown and never edited here: the prober alone writes it. What cells and sections look like is in
-admin_display.py, the history of health in admin_health.py.
+admin_display.py, the history of health in admin_health.py, what a form changes of a row in admin_forms.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.urls import URLPattern, path, reverse
 
 from replicas.admin_display import HealthSection
-from replicas.admin_form import ReplicaForm
+from replicas.admin_forms import ReplicaForm, SinceShownAdmin
 from replicas.admin_health import StatusFilter, TransitionInline
 from replicas.health import ProbeResult
 from replicas.models import HealthTransition, Replica, ReplicaState, RouterSettings
@@ -34,7 +34,7 @@ admin.site.enable_nav_sidebar = False  # three tables need no sidebar, and the l
 
 
 @admin.register(Replica)
-class ReplicaAdmin(HealthSection, admin.ModelAdmin):
+class ReplicaAdmin(HealthSection, SinceShownAdmin):
     form = ReplicaForm
     list_display = (
         "named", "status_and_error", "state_badge", "primary_mark", "weight", "slots", "latency", "last_probe",
@@ -77,13 +77,6 @@ class ReplicaAdmin(HealthSection, admin.ModelAdmin):
         """A replica's history goes with it: that nobody may delete from it by hand does not hold the replica."""
         to_delete, counts, perms_needed, protected = super().get_deleted_objects(objs, request)
         return to_delete, counts, perms_needed - {HealthTransition._meta.verbose_name}, protected
-
-    def save_model(self, request: HttpRequest, obj: Replica, form: Any, change: bool) -> None:
-        """Of an edited replica only what the form changed: an action may drain it between its check and this."""
-        if change:
-            obj.save(update_fields=form.changed_data)
-        else:
-            super().save_model(request, obj, form, change)
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
@@ -184,7 +177,7 @@ async def _probe_all(urls: list[str], plan: RouterSettings) -> list[tuple[ProbeR
 
 
 @admin.register(RouterSettings)
-class RouterSettingsAdmin(admin.ModelAdmin):
+class RouterSettingsAdmin(SinceShownAdmin):
     """One row: its list leads straight to its form."""
 
     fieldsets = (

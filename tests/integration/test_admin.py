@@ -58,8 +58,12 @@ def test_an_empty_list_says_how_to_begin(admin_client: Client) -> None:
 
 
 def form_of(client: Client, replica: Replica) -> dict[str, str]:
+    return form_at(client, f"{LIST}{replica.pk}/change/")
+
+
+def form_at(client: Client, address: str) -> dict[str, str]:
     """What a browser would post of the form as it is shown now, hidden inputs included."""
-    shown = client.get(f"{LIST}{replica.pk}/change/")
+    shown = client.get(address)
     form = shown.context["adminform"].form
     fields = [(field.html_name, field.value()) for field in form]
     hidden = re.findall(r'<input type="hidden" name="([-\w]+)" value="([^"]*)"', shown.content.decode())
@@ -283,6 +287,15 @@ def test_the_router_settings_are_one_form(admin_client: Client) -> None:
     admin_client.post(form_page["Location"], values | {"timeout_seconds": "1"})
     assert (RouterSettings.current().health_path, RouterSettings.current().interval_seconds) == ("/readyz", 0.5)
     assert admin_client.get(f"{page}add/").status_code == 403
+
+
+def test_two_who_edit_the_router_settings_keep_each_others_changes(admin_client: Client) -> None:
+    """As with replicas: the second form is about its timeout, not about the interval that it was shown."""
+    address = admin_client.get("/admin/replicas/routersettings/")["Location"]
+    first, second = form_at(admin_client, address), form_at(admin_client, address)
+    admin_client.post(address, first | {"interval_seconds": "9"})
+    admin_client.post(address, second | {"timeout_seconds": "1"})
+    assert (RouterSettings.current().interval_seconds, RouterSettings.current().timeout_seconds) == (9, 1)
 
 
 async def test_probe_now_shows_what_it_finds_and_writes_nothing(
