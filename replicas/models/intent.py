@@ -1,69 +1,29 @@
-"""Which replicas exist, and are they healthy?
-
-`Replica` and `RouterSettings` are written by people (admin, loadreplicas); `ReplicaHealth`, `HealthTransition` and
-`ProberLease` by the prober alone. Read by the proxy at every placement. The rules of each field are in rules.py.
-"""
+"""What people want: the replicas and how to probe them. Written by the admin and by loadreplicas."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
-from django.utils import timezone
 
 from replicas import health, rules
+from replicas.models.fields import (
+    CountField,
+    Singleton,
+    validate_health_path,
+    validate_max_sessions,
+    validate_name,
+    validate_seconds,
+    validate_threshold,
+    validate_url,
+    validate_weight,
+)
 
-
-def _validator(rule: Callable[[object], object]) -> Callable[[Any], None]:
-    def validate(value: Any) -> None:
-        try:
-            rule(value)
-        except rules.RuleBroken as broken:
-            raise ValidationError(f"“%(value)s” {broken}.", params={"value": value}) from broken
-
-    return validate
-
-
-# Named functions: migrations refer to validators by name.
-def validate_url(value: Any) -> None:
-    _validator(rules.replica_url)(value)
-
-
-def validate_name(value: Any) -> None:
-    _validator(rules.replica_name)(value)
-
-
-def validate_weight(value: Any) -> None:
-    _validator(rules.weight)(value)
-
-
-def validate_max_sessions(value: Any) -> None:
-    _validator(rules.max_sessions)(value)
-
-
-def validate_seconds(value: Any) -> None:
-    _validator(rules.seconds)(value)
-
-
-def validate_threshold(value: Any) -> None:
-    _validator(rules.threshold)(value)
-
-
-def validate_health_path(value: Any) -> None:
-    _validator(rules.health_path)(value)
-
-
-class CountField(models.PositiveIntegerField):  # type: ignore[type-arg]  # no subscript at run time
-    """A whole number. Django's own field silently makes 1 of 1.5."""
-
-    def to_python(self, value: Any) -> Any:
-        if isinstance(value, float) and not value.is_integer():
-            raise ValidationError(self.error_messages["invalid"], code="invalid", params={"value": value})
-        return super().to_python(value)
+if TYPE_CHECKING:
+    from replicas.models.observed import ReplicaHealth
 
 
 class ReplicaState(models.TextChoices):
@@ -200,60 +160,6 @@ class Replica(models.Model):
         return checked is None or now - checked > max_age
 
 
-class ReplicaHealth(models.Model):
-    """What the prober knows of one replica. Written by the prober alone, one row a replica."""
-
-    replica = models.OneToOneField(Replica, models.CASCADE, primary_key=True, related_name="health")
-    # Where it was seen: after an edit of the replica's URL, what was seen at the old one counts for nothing.
-    url = models.CharField("URL", max_length=rules.MAX_URL_LENGTH)
-    status = models.CharField(
-        max_length=10, choices=[(s, s.capitalize()) for s in health.STATUSES], default=health.UNKNOWN
-    )
-    status_since = models.DateTimeField("last change", null=True)
-    checked_at = models.DateTimeField(null=True)
-    last_ok_at = models.DateTimeField(null=True)
-    last_failure_at = models.DateTimeField(null=True)
-    consecutive_successes = models.PositiveIntegerField(default=0)
-    consecutive_failures = models.PositiveIntegerField(default=0)
-    last_latency_ms = models.FloatField("latency (ms)", null=True)
-    last_error = models.CharField(max_length=200, blank=True)
-    # What the replica says of itself, where its answer is JSON that says so (contract B).
-    reported_slots = models.PositiveIntegerField(null=True)
-    reported_sessions = models.PositiveIntegerField(null=True)
-    reported_readiness = models.CharField(max_length=32, blank=True)
-
-    class Meta:
-        verbose_name_plural = "replica health"
-
-    def __str__(self) -> str:
-        return f"{self.url}: {self.status}"
-
-
-class HealthTransition(models.Model):
-    """One change of a replica's status. Kept for ROUTER_HISTORY_DAYS, pruned by the prober."""
-
-    replica = models.ForeignKey(Replica, models.CASCADE, related_name="transitions")
-    at = models.DateTimeField(db_index=True)
-    old_status = models.CharField(max_length=10)
-    new_status = models.CharField(max_length=10)
-    reason = models.CharField(max_length=200, blank=True)
-
-    class Meta:
-        ordering = ["-at", "-id"]
-
-    def __str__(self) -> str:
-        return f"{self.replica}: {self.old_status} → {self.new_status}"
-
-
-class Singleton(models.Model):
-    """A table with one row, whose id is 1."""
-
-    id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
-
-    class Meta:
-        abstract = True
-
-
 class RouterSettings(Singleton):
     """What operators change while the router runs: the health_check block of contract A6."""
 
@@ -300,22 +206,3 @@ class RouterSettings(Singleton):
         15 s, because a second prober needs as long to take over from a dead one (faults.md, 53).
         """
         return timedelta(seconds=max(15.0, 3 * (self.interval_seconds + self.timeout_seconds)))
-
-
-class ProberLease(Singleton):
-    """Which prober works (design, decision 8). It counts `beat` up; who sees it stand still takes over.
-
-    `epoch` grows with every change of holder: a prober that was stopped and comes back finds its epoch gone and
-    writes nothing. No time is compared between machines; `beaten_at` is for people.
-    """
-
-    epoch = models.PositiveBigIntegerField(default=0)
-    beat = models.PositiveBigIntegerField(default=0)
-    holder = models.CharField(max_length=120, blank=True)
-    beaten_at = models.DateTimeField(default=timezone.now)
-
-    class Meta:
-        constraints = [models.CheckConstraint(condition=Q(id=1), name="one_prober_lease")]
-
-    def __str__(self) -> str:
-        return f"epoch {self.epoch}, held by {self.holder or 'nobody'}"

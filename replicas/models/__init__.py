@@ -1,0 +1,36 @@
+"""Which replicas exist, and are they healthy? The tables of this room.
+
+intent.py is written by people, observed.py by the prober alone. Read by the proxy at every placement. The rules of each
+field are in rules.py. Everything is imported from here; migrations name validators and fields here too.
+"""
+
+from replicas.models.fields import (
+    CountField,
+    validate_health_path,
+    validate_max_sessions,
+    validate_name,
+    validate_seconds,
+    validate_threshold,
+    validate_url,
+    validate_weight,
+)
+from replicas.models.intent import Replica, ReplicaQuerySet, ReplicaState, RouterSettings
+from replicas.models.observed import HealthTransition, ProberLease, ReplicaHealth
+
+__all__ = [
+    "CountField",
+    "HealthTransition",
+    "ProberLease",
+    "Replica",
+    "ReplicaHealth",
+    "ReplicaQuerySet",
+    "ReplicaState",
+    "RouterSettings",
+    "validate_health_path",
+    "validate_max_sessions",
+    "validate_name",
+    "validate_seconds",
+    "validate_threshold",
+    "validate_url",
+    "validate_weight",
+]
