@@ -21,7 +21,7 @@ MAX_COUNT = 1_000_000
 _LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 # urlsplit takes `[::1]8001` for `[::1]`: what stands between is lost without a word.
-_HOST_AND_PORT = re.compile(r"(\[[^][]*\]|[^][:]+)(:[0-9]+)?")
+_HOST_AND_PORT = re.compile(r"(\[[^][]*:[^][]*\]|[^][:]+)(:[0-9]+)?")
 
 
 class RuleBroken(ValueError):
@@ -52,7 +52,7 @@ def replica_url(value: object) -> str:
     _refuse_all_but_the_address(parts, text)
     _refuse_what_is_no_host(host)
     if port == 0 or not _HOST_AND_PORT.fullmatch(parts.netloc):
-        raise RuleBroken("must have a port from 1 to 65535 after a :, or none for the scheme's own")
+        raise RuleBroken("must have after its host nothing, or a : and a port from 1 to 65535")
     shown_host = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{shown_host}" + (f":{port}" if port is not None else "")
 

@@ -182,7 +182,7 @@ UNREADABLE = [
 ]
 
 
-@pytest.mark.parametrize(("body", "headers", "why"), UNREADABLE)
+@pytest.mark.parametrize(("body", "headers", "why"), UNREADABLE, ids=["long", "zipped", "cut", "empty", "deep"])
 @pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8", "application/health+json"])
 async def test_what_calls_itself_json_and_cannot_be_read_is_a_failure(
     body: bytes, headers: str, why: str, kind: str
@@ -193,7 +193,7 @@ async def test_what_calls_itself_json_and_cannot_be_read_is_a_failure(
     assert (result.ok, result.error, report) == (False, why, Report())
 
 
-@pytest.mark.parametrize(("body", "headers", "_"), UNREADABLE)
+@pytest.mark.parametrize(("body", "headers", "_"), UNREADABLE, ids=["long", "zipped", "cut", "empty", "deep"])
 async def test_of_another_kind_the_same_body_is_a_success(body: bytes, headers: str, _: str) -> None:
     """A page, however long and however coded, says no more than that there is one."""
     async with http_server(answering(body, headers=f"Content-Type: text/html\r\n{headers}")) as server:

@@ -53,6 +53,7 @@ BAD_URLS = {
     "a line break": "http://a\nb",
     "no : before the port": "http://[::1]8001",
     "a word behind an IPv6": "http://[::1]x:80",
+    "a name in brackets": "http://[v1.a]:80",
     "half an IPv6": "http://[::1",
     "an IPv6 address of an interface": "http://[fe80::1%25eth0]",
     "letters outside ASCII": "http://münchen.example",
