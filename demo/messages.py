@@ -21,7 +21,8 @@ SWITCHES = {
     "generation_paused_updated": "generation_paused",
 }
 SEED_PROMPTS = "seed_prompts_updated"
-STREAM_MODES = ("av_fmp4",)  # legacy_jpeg is of older servers
+STREAM_MODES = ("av_fmp4", "legacy_jpeg")  # fMP4 for a player; or each frame as a JPEG, as older clients expect
+DEFAULT_PRESET = "demo"
 MAX_PROMPT_CHARACTERS = 2000
 
 
@@ -33,6 +34,8 @@ class BadMessage(ValueError):
 class Wishes:
     """What a client wants generated, as its messages have said so far."""
 
+    preset: str = DEFAULT_PRESET  # echoed; the demo has but one way to generate
+    stream_mode: str = STREAM_MODES[0]
     prompts: list[str] = field(default_factory=list)
     initial_image: str | None = None  # base64 of an image file, or a data: URL
     enhancement_enabled: bool = False
@@ -60,10 +63,13 @@ def read_init(message: Mapping[str, Any]) -> Wishes:
     """The first message of a session; every field of it is optional."""
     if message["type"] != INIT:
         raise BadMessage(f"the first message must be {INIT}, not {message['type'][:60]}")
-    mode = message.get("stream_mode", "av_fmp4")
-    if mode not in STREAM_MODES:
-        raise BadMessage(f"stream_mode must be one of {', '.join(STREAM_MODES)}")
     wishes = Wishes(prompts=_prompts(message.get("curated_prompts", []), "curated_prompts"))
+    if message.get("preset") is not None:
+        wishes.preset = _text(message["preset"], "preset")
+    if message.get("stream_mode") is not None:
+        wishes.stream_mode = message["stream_mode"]
+    if wishes.stream_mode not in STREAM_MODES:
+        raise BadMessage(f"stream_mode must be one of {', '.join(STREAM_MODES)}")
     for name in ("enhancement_enabled", "auto_extension_enabled", "loop_generation_enabled", "single_clip_mode"):
         if message.get(name) is not None:
             setattr(wishes, name, _flag(message[name], name))
@@ -78,7 +84,7 @@ def apply(message: Mapping[str, Any], wishes: Wishes) -> None:
     """A later message into `wishes`. Raises BadMessage for one that is unknown or wrong."""
     kind = message["type"]
     if kind == PROMPT:
-        wishes.prompts = [_prompt(message.get("prompt"), "prompt")]
+        wishes.prompts = [_text(message.get("prompt"), "prompt")]
     elif kind == SEED_PROMPTS:
         wishes.prompts = _prompts(_value(message), "the value")
     elif kind in SWITCHES:
@@ -131,10 +137,10 @@ def _flag(value: object, name: str) -> bool:
 def _prompts(value: object, name: str) -> list[str]:
     if not isinstance(value, list):
         raise BadMessage(f"{name} must be a list of texts")
-    return [_prompt(entry, f"{name}[{index}]") for index, entry in enumerate(value)]
+    return [_text(entry, f"{name}[{index}]") for index, entry in enumerate(value)]
 
 
-def _prompt(value: object, name: str) -> str:
+def _text(value: object, name: str) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > MAX_PROMPT_CHARACTERS:
         raise BadMessage(f"{name} must be a text of 1 to {MAX_PROMPT_CHARACTERS} characters")
     return value.strip()

@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from demo.messages import build, error
 from demo.session import Pace, Session
@@ -29,6 +30,8 @@ logger = logging.getLogger("demo.replica")
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 QUEUE_STATUS_SECONDS = 5.0
+# For a client's answer to our close. A stopped replica is gone within it, before `make run` would kill it (5 s).
+CLOSE_TIMEOUT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class Slots:
         self.count, self.queue = count, queue
         self.free: deque[int] = deque(range(count))
         self.waiting: deque[asyncio.Event] = deque()
+        self.holders: dict[int, ServerConnection] = {}
 
     @property
     def sessions(self) -> int:
@@ -67,7 +71,7 @@ class Slots:
         """A slot's number, at once or after waiting, with `queue_status` meanwhile. Raises NoSlot."""
         turn = asyncio.Event()
         if self.waiting or not self.free:
-            if len(self.waiting) >= self.queue:
+            if len(self.waiting) >= self.queue + len(self.free) + self._being_left:
                 raise NoSlot
             self.waiting.append(turn)
             try:
@@ -76,11 +80,19 @@ class Slots:
                 self.waiting.remove(turn)
                 self._tell_the_line()
         gpu = self.free.popleft()
+        self.holders[gpu] = connection
         try:
+            await connection.send(build("queue_status", position=0, queue_depth=len(self.waiting)))
             yield gpu
         finally:
+            del self.holders[gpu]
             self.free.append(gpu)
             self._tell_the_line()
+
+    @property
+    def _being_left(self) -> int:
+        """Slots whose session has said goodbye: free in a moment, so that who comes back at once is not rejected."""
+        return sum(holder.state is not State.OPEN for holder in self.holders.values())
 
     async def _wait_in_line(self, turn: asyncio.Event, connection: ServerConnection) -> None:
         closing = asyncio.create_task(connection.wait_closed(), name="demo: departure of a waiting client")
@@ -120,6 +132,7 @@ class Replica:
             max_size=MAX_MESSAGE_BYTES,
             compression=None,
             ping_interval=20,
+            close_timeout=CLOSE_TIMEOUT_SECONDS,
         )
         return self
 
@@ -139,27 +152,23 @@ class Replica:
         return asyncio.get_running_loop().time() < self._ready_at
 
     async def _session(self, connection: ServerConnection) -> None:
-        try:
-            if self.warming:
-                raise NoSlot
-            await connection.send(
-                build("queue_status", position=len(self.slots.waiting), queue_depth=len(self.slots.waiting))
-            )
-            async with self.slots.slot(connection) as gpu:
-                session = Session(
-                    connection,
-                    name=self.options.name,
-                    gpu=f"{self.options.name}/gpu{gpu}",
-                    fmt=self.options.format,
-                    pace=self.options.pace,
-                    threads=self._threads,
-                )
-                await session.run()
-        except NoSlot:
-            await connection.send(error("session_rejected", "no GPU is free", retryable=True))
-            await connection.close(1013, "session_rejected")
-        except ConnectionClosed:
-            pass  # the client left: nothing to tell it
+        with suppress(ConnectionClosed):  # the client left: nothing to tell it
+            try:
+                if self.warming:
+                    raise NoSlot
+                async with self.slots.slot(connection) as gpu:
+                    session = Session(
+                        connection,
+                        name=self.options.name,
+                        gpu=f"{self.options.name}/gpu{gpu}",
+                        fmt=self.options.format,
+                        pace=self.options.pace,
+                        threads=self._threads,
+                    )
+                    await session.run()
+            except NoSlot:
+                await connection.send(error("session_rejected", "no GPU is free", retryable=True))
+                await connection.close(1013, "session_rejected")
 
     def _http(self, connection: ServerConnection, request: Request) -> Response | None:
         path = request.path.partition("?")[0]

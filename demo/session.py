@@ -1,12 +1,14 @@
 """One session of a demo replica: what contract B says a server does from `gpu_assigned` to `ltx2_stream_complete`.
 
-Called by replica.py once the session has its slot. Paced as a GPU would be: never more than a little ahead of what a
-player shows.
+Called by replica.py once the session has its slot. Two tasks race, one generates and one listens; whichever ends first
+ends the session, so that a client's departure is seen also while nothing is generated. Paced as a GPU would be: never
+more than a little ahead of what a player shows.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -19,7 +21,9 @@ from websockets.exceptions import ConnectionClosed
 
 from demo import messages
 from demo.messages import BadMessage, Wishes, build
-from demo.video import Format, Overlay, background_for, encode_segment
+from demo.video import ENCODERS, Format, Overlay, background_for
+
+logger = logging.getLogger("demo.session")
 
 Result = TypeVar("Result")
 
@@ -37,6 +41,10 @@ class Pace:
     speed: float = 1.0
     segment_cap: int = 0  # 0: no cap
     timeout_seconds: float = 600.0
+
+
+class GenerationFailed(Exception):
+    """A segment could not be made; the cause is for the log, not for the client."""
 
 
 class Session:
@@ -67,18 +75,33 @@ class Session:
         frames = max(1, round(self._pace.segment_seconds * fps))
         await send(
             build(
-                "ltx2_stream_start", preset="demo", width=self._format.width, height=self._format.height, fps=fps,
-                num_frames=frames,
+                "ltx2_stream_start", preset=self._wishes.preset, width=self._format.width,
+                height=self._format.height, fps=fps, num_frames=frames,
             )
         )  # fmt: skip
         listening = asyncio.create_task(self._listen(), name="demo: client's messages")
+        generating = asyncio.create_task(self._stream(frames, background), name="demo: client's video")
         try:
-            reason = await self._generate(frames, background)
-            await send(build("ltx2_stream_complete", reason=reason))
-            await self._connection.close(1000, reason)
+            done, _ = await asyncio.wait({listening, generating}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
             listening.cancel()
-            await asyncio.wait({listening})
+            generating.cancel()
+            await asyncio.gather(listening, generating, return_exceptions=True)
+
+    async def _stream(self, frames: int, background: Image.Image) -> None:
+        """Generate to the end, and say which it was."""
+        code = 1000
+        try:
+            reason = await self._generate(frames, background)
+        except GenerationFailed:
+            logger.exception("%s: a segment could not be generated", self._gpu)
+            code, reason = 1011, "error"
+            failed = messages.error("internal_error", "the segment could not be generated", retryable=True)
+            await self._connection.send(failed)
+        await self._connection.send(build("ltx2_stream_complete", reason=reason))
+        await self._connection.close(code, reason)
 
     async def _generate(self, frames: int, background: Image.Image) -> str:
         """Segment after segment; returns the reason of the end."""
@@ -118,13 +141,18 @@ class Session:
         stream_id = uuid.uuid4().hex[:12]
         await send(build("ltx2_segment_start", segment_idx=index, prompt=prompt, total_steps=STEPS))
         overlay = Overlay(self._name, prompt, index)
-        encoding = self._in_thread(encode_segment, self._format, overlay, self._first_frame, frames, background)
+        encode = ENCODERS[wishes.stream_mode]
+        encoding = self._in_thread(encode, self._format, overlay, self._first_frame, frames, background)
         for step in range(1, STEPS):
             await send(build("step_complete", segment_idx=index, step=step, total_steps=STEPS, stage="denoise"))
-        segment = await encoding
+        try:
+            segment = await encoding
+        except Exception as error:  # whatever the encoder raises, the client is told that it failed
+            raise GenerationFailed from error
         await send(build("step_complete", segment_idx=index, step=STEPS, total_steps=STEPS, stage="decode"))
         generated_ms = round((loop.time() - started) * 1000)
-        await send(build("media_init", segment_idx=index, mime=segment.mime, stream_id=stream_id, mode="av_fmp4"))
+        mode = wishes.stream_mode
+        await send(build("media_init", segment_idx=index, mime=segment.mime, stream_id=stream_id, mode=mode))
         for chunk in segment.chunks:
             await send(chunk)
         await send(
@@ -155,7 +183,7 @@ class Session:
         return prompt
 
     async def _listen(self) -> None:
-        """The client's messages while segments are made; a bad one gets an `error` and changes nothing."""
+        """The client's messages, until it leaves; a bad one gets an `error` and changes nothing."""
         try:
             async for text in self._connection:
                 try:
@@ -169,7 +197,7 @@ class Session:
                 except BadMessage as bad:
                     await self._connection.send(messages.error("invalid_message", str(bad), retryable=False))
         except ConnectionClosed:
-            pass  # the sender finds out as well, and ends the session
+            pass  # it left, and so this ends
 
     def _in_thread(self, work: Callable[..., Result], *arguments: Any) -> asyncio.Future[Result]:
         return asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)

@@ -1,7 +1,8 @@
 """Real H.264 video without a GPU: pictures drawn with Pillow, encoded with PyAV, as fMP4 that a browser appends.
 
 Called by session.py, in a thread: one second of video takes a few hundredths of one. Timestamps go on from segment to
-segment (tfdt), so that a player appends all segments to one timeline without knowing their lengths.
+segment (tfdt), so that a player appends all segments to one timeline without knowing their lengths. Older clients get
+each frame as a JPEG instead (`legacy_jpeg`). demo/lettering.py fits the prompt into the picture.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ import re
 import zlib
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
 
 import av
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, UnidentifiedImageError
+
+from demo.lettering import fitted, font
 
 CHUNK_BYTES = 64 * 1024
 FRAGMENT_MICROSECONDS = 250_000
+PROMPT_LINES = 3
 _AVCC = re.compile(rb"avcC\x01(...)", re.DOTALL)
 
 
@@ -35,7 +38,7 @@ class Format:
 
 @dataclass(frozen=True)
 class Segment:
-    """One segment of video: `chunks` are byte ranges of ftyp+moov, then moof+mdat …, each at most 64 KiB."""
+    """One segment of video: `chunks` are byte ranges of ftyp+moov, then moof+mdat …, each at most 64 KiB; or JPEGs."""
 
     mime: str
     chunks: list[bytes]
@@ -85,6 +88,20 @@ def encode_segment(fmt: Format, overlay: Overlay, first_frame: int, frames: int,
     return Segment(mime_type(data), chunks, frames, round(frames * 1000 / fmt.fps))
 
 
+def jpeg_segment(fmt: Format, overlay: Overlay, first_frame: int, frames: int, background: Image.Image) -> Segment:
+    """The same frames, each one a chunk that is a JPEG."""
+    chunks = []
+    for number in range(first_frame, first_frame + frames):
+        file = io.BytesIO()
+        draw(fmt, overlay, number, background).save(file, "JPEG")
+        chunks.append(file.getvalue())
+    return Segment("image/jpeg", chunks, frames, round(frames * 1000 / fmt.fps))
+
+
+# stream_mode (contract B) → what makes its segments.
+ENCODERS = {"av_fmp4": encode_segment, "legacy_jpeg": jpeg_segment}
+
+
 def mime_type(data: bytes) -> str:
     """The MIME type of an fMP4, with the codec as its avcC box says (RFC 6381 §3.3)."""
     found = _AVCC.search(data)
@@ -103,16 +120,17 @@ def draw(fmt: Format, overlay: Overlay, number: int, background: Image.Image) ->
     seconds = number / fmt.fps
     clock = f"{int(seconds // 60):02}:{seconds % 60:05.2f}"
     pen.text(
-        (unit, unit * 0.6), overlay.name, font=_font(unit * 5), fill="white", stroke_width=1, stroke_fill="#00000080"
+        (unit, unit * 0.6), overlay.name, font=font(unit * 5), fill="white", stroke_width=1, stroke_fill="#00000080"
     )
-    pen.text((fmt.width - unit, unit), clock, font=_font(unit * 2), fill="white", anchor="ra")
+    pen.text((fmt.width - unit, unit), clock, font=font(unit * 2), fill="white", anchor="ra")
     number_text = f"segment {overlay.index}"
-    pen.text((fmt.width - unit, unit * 3.4), number_text, font=_font(int(unit * 1.1)), fill="#ffffffcc", anchor="ra")
-    lines = _wrapped(overlay.prompt, 44)[:3]
+    pen.text((fmt.width - unit, unit * 3.4), number_text, font=font(int(unit * 1.1)), fill="#ffffffcc", anchor="ra")
+    letters = int(unit * 1.3)
+    lines = fitted(overlay.prompt, letters, fmt.width - 2 * unit, PROMPT_LINES)
     top = fmt.height - unit * (1.5 + 1.7 * len(lines))
     pen.rectangle((0, top - unit * 0.5, fmt.width, fmt.height), fill="#00000070")
     for row, line in enumerate(lines):
-        pen.text((unit, top + unit * 1.7 * row), line, font=_font(int(unit * 1.3)), fill="white")
+        pen.text((unit, top + unit * 1.7 * row), line, font=font(letters), fill="white")
     done = (number % (fmt.fps * 10)) / (fmt.fps * 10)
     pen.rectangle((0, fmt.height - unit * 0.25, fmt.width * done, fmt.height), fill="#ffd166")
     return picture
@@ -124,7 +142,7 @@ def background_for(fmt: Format, name: str, image: str | None) -> Image.Image:
     Raises ValueError for an image that cannot be read.
     """
     if image is not None:
-        return _decoded(image).convert("RGB").resize((fmt.width, fmt.height))
+        return _decoded(image).resize((fmt.width, fmt.height))
     hue = (zlib.crc32(name.encode()) % 360) / 360
     small = Image.new("RGB", (64, 2))
     for x in range(64):
@@ -138,22 +156,6 @@ def background_for(fmt: Format, name: str, image: str | None) -> Image.Image:
 def _decoded(image: str) -> Image.Image:
     data = image.partition("base64,")[2] if image.startswith("data:") else image
     try:
-        return Image.open(io.BytesIO(base64.b64decode(data, validate=True)))
+        return Image.open(io.BytesIO(base64.b64decode(data, validate=True))).convert("RGB")
     except (binascii.Error, UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
         raise ValueError("initial_image is not an image in base64") from error
-
-
-def _wrapped(text: str, columns: int) -> list[str]:
-    lines, line = [], ""
-    for word in text.split():
-        if line and len(line) + 1 + len(word) > columns:
-            lines.append(line)
-            line = word[:columns]
-        else:
-            line = f"{line} {word}".strip()[:columns]
-    return [*lines, line] if line else lines
-
-
-@lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import random
 import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +18,11 @@ from PIL import Image
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from demo import session as sessions
 from demo.replica import Options, Replica
 from demo.session import Pace
 from demo.video import Format
-from tests.processes import manage, managing
+from tests.processes import Running, manage, managing
 
 SMALL = Format(160, 90, 12)
 FAST = Pace(segment_seconds=0.25, speed=20)
@@ -51,6 +55,21 @@ async def closing(connection: ClientConnection) -> tuple[int | None, str | None]
     return connection.close_code, connection.close_reason
 
 
+@contextlib.contextmanager
+def replica_process(var: Path, *arguments: str) -> Iterator[tuple[Running, str]]:
+    """`manage.py rundemoreplica` and the address of its WebSocket."""
+    with managing("replica", ["rundemoreplica", "--port", "0", "--fps", "12", *arguments], var) as running:
+        running.wait_for("listening on")
+        yield running, running.log.split("listening on ")[1].split()[0].replace("http", "ws") + "/v1/stream"
+
+
+async def paused(connection: ClientConnection) -> None:
+    """A session that holds its slot and generates nothing."""
+    await say(connection, auto_extension_enabled=False)
+    await hear(connection, "ltx2_stream_start")
+    await say(connection, "generation_paused_updated", paused=True)
+
+
 async def ask(replica: Replica, path: str) -> dict[str, Any]:
     def get() -> dict[str, Any]:
         with urllib.request.urlopen(replica.url + path, timeout=5) as answer:  # noqa: S310
@@ -80,20 +99,53 @@ async def test_while_it_warms_up_it_says_so_and_takes_nobody() -> None:
 
 
 async def test_beyond_its_slots_it_rejects() -> None:
-    """error/session_rejected, then 1013; a slot that comes free is given again."""
+    """error/session_rejected, then 1013; it is the first thing it says."""
+    async with Replica(options()) as replica, session(replica) as first:
+        await say(first)
+        await hear(first, "gpu_assigned")
+        async with session(replica) as second:
+            first_word = json.loads(await second.recv())  # not queue_status: it is not to wait
+            assert (first_word["type"], first_word["retryable"]) == ("error", True)
+            assert await closing(second) == (1013, "session_rejected")
+
+
+async def test_who_comes_back_at_once_is_not_rejected() -> None:
+    """A clean close frees the slot for the very next client, paused or not; a client that vanished too."""
     async with Replica(options()) as replica:
-        async with session(replica) as first:
-            await say(first)
-            await hear(first, "gpu_assigned")
-            async with session(replica) as second:
-                assert (await hear(second, "error"))["retryable"] is True
-                assert await closing(second) == (1013, "session_rejected")
-        async with asyncio.timeout(10):
+        for _ in range(10):
+            async with session(replica) as connection:
+                await say(connection)
+                await hear(connection, "ltx2_segment_start")
+            async with session(replica) as connection:
+                await paused(connection)
+        connection = await session(replica)
+        await paused(connection)
+        connection.transport.abort()
+        async with asyncio.timeout(2):
             while replica.slots.sessions:
                 await asyncio.sleep(0.01)
-        async with session(replica) as third:
-            await say(third)
-            await hear(third, "gpu_assigned")
+
+
+async def test_a_slot_being_left_is_given_to_one_newcomer_only() -> None:
+    """Two who come while one leaves: one gets the slot, the other is rejected."""
+    async with Replica(options()) as replica:
+        leaving = await session(replica)
+        await paused(leaving)
+        leaving.protocol.send_close(1000)
+        leaving.transport.write(b"".join(leaving.protocol.data_to_send()))
+        async with session(replica) as second, session(replica) as third:
+            kinds = sorted([await outcome(second), await outcome(third)])
+        assert kinds == ["error", "gpu_assigned"]
+
+
+async def outcome(connection: ClientConnection) -> str:
+    """Whether it is taken or rejected."""
+    with contextlib.suppress(ConnectionClosed):
+        await say(connection)
+    async with asyncio.timeout(10):
+        while (kind := json.loads(await connection.recv())["type"]) == "queue_status":
+            pass
+    return str(kind)
 
 
 async def test_with_a_queue_clients_wait_in_line() -> None:
@@ -159,8 +211,47 @@ async def test_generation_pauses_and_goes_on() -> None:
         await say(connection, "segment_prompt_source", prompt="later")
         await say(connection, "snapshot_state")
         await hear(connection, "continuation_state_snapshot")  # everything before it has been read
+        with pytest.raises(TimeoutError):  # silence
+            await asyncio.wait_for(connection.recv(), 0.5)
         await say(connection, "generation_paused_updated", paused=False)
         assert (await hear(connection, "ltx2_segment_start"))["prompt"] == "later"
+
+
+async def test_the_preset_asked_for_is_echoed() -> None:
+    """Contract B: ltx2_stream_start says it."""
+    async with Replica(options()) as replica, session(replica) as connection:
+        await say(connection, preset="cinema")
+        assert (await hear(connection, "ltx2_stream_start"))["preset"] == "cinema"
+
+
+async def test_legacy_jpeg_is_a_jpeg_a_frame() -> None:
+    """The mode is said, and every binary message is a picture."""
+    async with Replica(options()) as replica, session(replica) as connection:
+        await say(connection, stream_mode="legacy_jpeg")
+        media = await hear(connection, "media_init")
+        assert (media["mode"], media["mime"]) == ("legacy_jpeg", "image/jpeg")
+        frames = [await connection.recv() for _ in range(3)]
+        assert [Image.open(io.BytesIO(frame)).format for frame in frames] == ["JPEG"] * 3
+
+
+async def test_a_segment_that_fails_ends_the_stream_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """error, ltx2_stream_complete with reason error, then 1011; the slot is free again."""
+
+    def broken(*arguments: object) -> None:
+        raise OSError("the encoder's own words")
+
+    monkeypatch.setitem(sessions.ENCODERS, "av_fmp4", broken)
+    async with Replica(options()) as replica, session(replica) as connection:
+        await say(connection)
+        error = await hear(connection, "error")
+        assert (error["code"], error["retryable"]) == ("internal_error", True)
+        assert "own words" not in error["message"]
+        assert (await hear(connection, "ltx2_stream_complete"))["reason"] == "error"
+        assert await closing(connection) == (1011, "error")
+        monkeypatch.undo()
+        async with session(replica) as next_one:
+            await say(next_one)
+            await hear(next_one, "ltx2_segment_complete")
 
 
 async def test_a_bad_message_gets_an_error_and_the_session_goes_on() -> None:
@@ -209,19 +300,28 @@ async def test_it_is_paced_like_a_gpu() -> None:
         assert loop.time() - started > 3 - 1.5 - 0.5
 
 
-async def test_stopped_it_says_goodbye_and_exits_0(tmp_path: Any) -> None:
-    """SIGTERM: sessions get 1001."""
-    arguments = ["rundemoreplica", "--name", "x", "--port", "0", "--fps", "12"]
-    with managing("replica", arguments, tmp_path) as running:
-        await asyncio.to_thread(running.wait_for, "listening on")
-        url = running.log.split("listening on ")[1].split()[0].replace("http", "ws")
-        async with connect(url + "/v1/stream", proxy=None) as connection:
-            await say(connection)
-            await hear(connection, "gpu_assigned")
-            assert await asyncio.to_thread(running.stop) == 0
-            with pytest.raises(ConnectionClosed):
-                await hear(connection, "never")
-            assert connection.close_code == 1001
+async def test_stopped_it_says_goodbye_and_exits_0(tmp_path: Path) -> None:
+    """SIGTERM with a session that plays, one that is paused and one that has said nothing: each gets 1001, at once."""
+    with replica_process(tmp_path, "--slots", "3") as (running, url):
+        async with connect(url, proxy=None) as playing, connect(url, proxy=None) as idle, connect(url) as silent:
+            await say(playing)
+            await hear(playing, "ltx2_segment_start")
+            await paused(idle)
+            assert await asyncio.to_thread(running.stop, timeout=3) == 0
+            for connection in (playing, idle, silent):
+                with pytest.raises(ConnectionClosed):
+                    await hear(connection, "never")
+                assert connection.close_code == 1001
+
+
+async def test_stopped_it_does_not_wait_for_who_does_not_answer(tmp_path: Path) -> None:
+    """A paused client whose connection hangs holds up SIGTERM for 2 s, not for the session's time."""
+    with replica_process(tmp_path) as (running, url):
+        connection = await connect(url, proxy=None)
+        await paused(connection)
+        connection.transport.pause_reading()
+        assert await asyncio.to_thread(running.stop, timeout=5) == 0
+        connection.transport.abort()
 
 
 @pytest.mark.parametrize(

@@ -23,12 +23,15 @@ def test_the_init_says_what_is_wanted() -> None:
     """Prompts, switches, and a state to go on from."""
     wishes = init(
         curated_prompts=["a", " b "],
+        preset="cinema",
+        stream_mode="legacy_jpeg",
         enhancement_enabled=True,
         loop_generation_enabled=False,
         single_clip_mode=True,
         continuation_state={"kind": "demo", "payload": {"segment_idx": 7, "prompts": ["old"]}},
     )
     assert (wishes.prompts, wishes.segment_idx) == (["a", "b"], 7)
+    assert (wishes.preset, wishes.stream_mode) == ("cinema", "legacy_jpeg")
     assert (wishes.enhancement_enabled, wishes.loop_generation_enabled, wishes.single_clip_mode) == (True, False, True)
 
 
@@ -42,7 +45,9 @@ def test_a_snapshot_brings_back_where_it_was() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"stream_mode": "legacy_jpeg"},
+        {"stream_mode": "webm"},
+        {"stream_mode": ["av_fmp4"]},
+        {"preset": 5},
         {"curated_prompts": "a"},
         {"curated_prompts": [""]},
         {"enhancement_enabled": "yes"},

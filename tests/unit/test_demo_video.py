@@ -9,7 +9,7 @@ import av
 import pytest
 from PIL import Image
 
-from demo.video import CHUNK_BYTES, Format, Overlay, background_for, encode_segment, mime_type
+from demo.video import CHUNK_BYTES, Format, Overlay, background_for, encode_segment, jpeg_segment, mime_type
 
 FORMAT = Format(160, 90, 12)
 BACKGROUND = background_for(FORMAT, "a", None)
@@ -83,6 +83,17 @@ def test_a_clients_image_becomes_the_background() -> None:
     text = base64.b64encode(file.getvalue()).decode()
     for given in (text, f"data:image/png;base64,{text}"):
         assert background_for(FORMAT, "a", given).getpixel((5, 5)) == (255, 0, 0)
-    for bad in ("%%%", base64.b64encode(b"no image").decode()):
+    noise = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(noise, "PNG")
+    cut_short = base64.b64encode(noise.getvalue()[:1000]).decode()
+    for bad in ("%%%", base64.b64encode(b"no image").decode(), cut_short):
         with pytest.raises(ValueError, match="initial_image"):
             background_for(FORMAT, "a", bad)
+
+
+def test_older_clients_get_each_frame_as_a_jpeg() -> None:
+    """stream_mode legacy_jpeg: one chunk a frame."""
+    made = jpeg_segment(FORMAT, Overlay("a", "a fox", 0), 0, 6, BACKGROUND)
+    assert (made.mime, made.frames, made.duration_ms) == ("image/jpeg", 6, 500)
+    pictures = [Image.open(io.BytesIO(chunk)) for chunk in made.chunks]
+    assert [(picture.format, picture.size) for picture in pictures] == [("JPEG", (160, 90))] * 6
