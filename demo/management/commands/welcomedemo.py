@@ -6,8 +6,11 @@ start. Makes the first operator, so that the password is printed where it is see
 
 from __future__ import annotations
 
+import json
+import os
 import secrets
 import signal
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +20,9 @@ from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 
-START_SECONDS = 60.0
+START_SECONDS = 60.0  # for the router; without it there is nothing to welcome to
+REPLICA_SECONDS = 15.0  # for a replica; without one the router still runs, and says what is missing
+POLL_SECONDS = 1.0
 
 
 class Command(BaseCommand):
@@ -27,15 +32,43 @@ class Command(BaseCommand):
         parser.add_argument("--port", type=int, default=9000)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        started = time.time()
         address = f"http://localhost:{options['port']}"
-        _wait_until_ready(address)
-        lines = [f"Player  {address}/", f"Admin   {address}/admin/", f"Status  {address}/status"]
-        password = first_admin("admin")
-        if password:
-            lines += ["", "Admin user: admin", f"Password:   {password}", "It is not shown again."]
+        if not _within(START_SECONDS, lambda: _get(f"{address}/livez") is not None):
+            raise CommandError(f"the router at {address} does not answer after {START_SECONDS:g} s; its log says why")
+        ready = _within(REPLICA_SECONDS, lambda: replica_available(_get(f"{address}/status"), started))
+        lines = [f"Player  {address}/", f"Admin   {address}/admin/", f"Status  {address}/status", "", *admin_lines()]
+        if not ready:
+            lines += ["", "No replica is available yet: until one is, sessions are refused."]
+            lines += what_is_missing(_get(f"{address}/status"))
         self.stdout.write("\n".join(["", "The router is running.", "", *lines, "", "Ctrl-C stops it.", ""]))
         self.stdout.flush()
         signal.pause()
+
+
+def replica_available(status: Any, since: float) -> bool:
+    """Whether /status has a replica that a session could go to, by a probe after `since`: older words are of an
+    earlier run."""
+    replicas = status["replicas"] if status else []
+    return any(replica["available"] and (replica["checked_at"] or 0) >= since for replica in replicas)
+
+
+def what_is_missing(status: Any) -> list[str]:
+    """A line for every replica of /status, as it stands now."""
+    if not status:
+        return ["The status does not answer: the router's log says why."]
+    shown = [f"  {r['name']} at {r['url']}: {r['state']}, {r['status']}" for r in status["replicas"]]
+    return shown or ["  There are no replicas: add one in the admin."]
+
+
+def admin_lines() -> list[str]:
+    """Who may log in: a new admin with a password, or the one there is with the way to a new password."""
+    password = first_admin("admin")
+    if password:
+        return ["Admin user: admin", f"Password:   {password}", "It is not shown again."]
+    name = get_user_model().objects.filter(is_superuser=True).order_by("pk").values_list("username", flat=True)[0]
+    command = f"{os.path.relpath(sys.executable)} manage.py changepassword {name}"
+    return [f"Admin user: {name}, with the password it has", f"For a new one: {command}"]
 
 
 def first_admin(name: str) -> str | None:
@@ -49,16 +82,19 @@ def first_admin(name: str) -> str | None:
         return password
 
 
-def _wait_until_ready(address: str) -> None:
-    """Until a replica is available, so that who opens the player sees video; at least until the router answers."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            with urllib.request.urlopen(f"{address}/readyz", timeout=5):  # noqa: S310  (an http address of ours)
-                return
-        except urllib.error.HTTPError as not_ready:
-            not_ready.close()
-        except OSError:
-            pass
-        time.sleep(0.2)
-    raise CommandError(f"the router at {address} is not ready after {START_SECONDS:g} s; its log above says why")
+def _within(seconds: float, condition: Any) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_SECONDS)
+    return True
+
+
+def _get(url: str) -> Any:
+    """The JSON at `url`; None where it does not answer with 200."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310  (an http address of ours)
+            return json.load(answer)
+    except OSError:  # HTTPError is one
+        return None
