@@ -6,6 +6,7 @@ or URLs are kept quiet here, whatever LOG_LEVEL says.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 # At DEBUG or INFO these print request headers (ROUTER_UPSTREAM_AUTHORIZATION is one) and internal URLs.
@@ -26,13 +27,21 @@ def logging_config(level: str, style: str) -> dict[str, Any]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {style: formatters[style]},
+        "filters": {"answers": {"()": "django.utils.log.CallbackFilter", "callback": is_fault}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": style}},
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             # Django's default handlers would print each of its lines a second time.
             "django": {"handlers": [], "level": level, "propagate": True},
+            "django.request": {"filters": ["answers"]},
             # A scanner that names a wrong Host gets its 400; a traceback for each would hide what matters.
             "django.security.DisallowedHost": {"level": "CRITICAL"},
             **{name: {"level": "WARNING"} for name in QUIET_LOGGERS},
         },
     }
+
+
+def is_fault(record: logging.LogRecord) -> bool:
+    """Not so a 503 of /readyz: it answers the question. As an error it would fill the log at each start and outage."""
+    request = getattr(record, "request", None)
+    return not (getattr(record, "status_code", None) == 503 and request is not None and request.path == "/readyz")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
@@ -36,6 +37,7 @@ class Fleet:
     stack: contextlib.ExitStack
     replicas: dict[str, Running]
     router: Running
+    prober: Running
 
     def get(self, path: str) -> tuple[int, dict[str, Any]]:
         try:
@@ -76,10 +78,10 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
     command = [str(BIN / "daphne"), "-b", "127.0.0.1", "-p", str(port), "routerproject.asgi:application"]
     with contextlib.ExitStack() as stack:
         router = stack.enter_context(running("router", command, tmp_path))
-        fleet = Fleet(tmp_path, port, ports, stack, {}, router)
+        prober = stack.enter_context(managing("prober", ["runhealthchecks"], tmp_path))
+        fleet = Fleet(tmp_path, port, ports, stack, {}, router, prober)
         fleet.start_replica("a")
         fleet.start_replica("b")
-        stack.enter_context(managing("prober", ["runhealthchecks"], tmp_path))
         router.wait_until(lambda: _try(lambda: fleet.statuses()) == {"a": "healthy", "b": "healthy"})
         yield fleet
 
@@ -169,7 +171,7 @@ async def test_a_full_replicas_rejection_reaches_the_client(fleet: Fleet) -> Non
 
 
 async def test_all_down_is_said_within_a_second(fleet: Fleet) -> None:
-    """gpu_unavailable and 1013; /readyz says what is missing; without a prober the last word stands."""
+    """gpu_unavailable and 1013; /readyz says what is missing."""
     for replica in fleet.replicas.values():
         replica.process.kill()
     await asyncio.to_thread(fleet.wait_for_status, a="unhealthy", b="unhealthy")
@@ -183,6 +185,28 @@ async def test_all_down_is_said_within_a_second(fleet: Fleet) -> None:
     assert loop.time() - started < 1
     status, answer = await asyncio.to_thread(fleet.get, "/readyz")
     assert (status, answer["missing"]) == (503, ["available replica"])
+    assert "Service Unavailable" not in fleet.router.log  # an answer, no fault of the router
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+async def test_without_a_prober_the_last_word_stands(fleet: Fleet, number: int) -> None:
+    """Hung or dead: it is shown as stale, the router stays ready and places sessions as before (faults.md 52)."""
+    fleet.prober.process.send_signal(number)
+
+    def stale() -> bool:
+        replicas = fleet.get("/status")[1]["replicas"]
+        return all(replica["stale"] for replica in replicas) and fleet.get("/readyz")[1]["prober"] == "stale"
+
+    await asyncio.to_thread(wait_until, stale, 40, "stale in /status and /readyz")
+    assert fleet.statuses() == {"a": "healthy", "b": "healthy"}
+    status, answer = fleet.get("/readyz")
+    assert (status, answer["status"], answer["replicas"]["available"]) == (200, "ready", 2)
+    async with fleet.session() as connection:
+        assert await replica_of(connection) == "a"
+    fleet.replicas["a"].process.kill()
+    async with fleet.session() as connection:  # nobody has noticed: it is found out by trying
+        assert await replica_of(connection) == "b"
+    assert fleet.statuses() == {"a": "healthy", "b": "healthy"}
 
 
 async def test_no_log_holds_a_prompt_or_a_query(fleet: Fleet) -> None:

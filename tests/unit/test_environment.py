@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.http import HttpResponse
+from django.test import RequestFactory
+from django.utils.log import log_response
 
 from routerproject import databases
 from routerproject.environment import Environment, Unusable, kept_secret
-from routerproject.logs import logging_config
+from routerproject.logs import is_fault, logging_config
 
 DATABASE = {"cast": databases.from_url, "valid": bool, "allowed": databases.ALLOWED, "secret": True}
 
@@ -121,3 +125,21 @@ def test_libraries_that_would_log_headers_stay_quiet(style: str) -> None:
     for name in ("websockets", "httpx", "httpcore"):
         assert config["loggers"][name]["level"] == "WARNING"
     assert list(config["formatters"]) == [style]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "expected"),
+    [("/readyz", 503, False), ("/readyz", 500, True), ("/status", 503, True), ("/admin/", 500, True)],
+)
+def test_not_ready_is_an_answer_and_no_fault(path: str, status: int, expected: bool) -> None:
+    """A 503 of /readyz fills no log at a start; every other failure is logged."""
+    response = HttpResponse(status=status)
+    found: list[logging.LogRecord] = []
+    logger = logging.Logger("django.request")
+    logger.addFilter(is_fault)
+    handler = logging.Handler()
+    handler.emit = found.append  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    log_response("%s", path, response=response, request=RequestFactory().get(path), logger=logger)
+    assert bool(found) is expected
+    assert logging_config("INFO", "text")["loggers"]["django.request"]["filters"] == ["answers"]
