@@ -1,14 +1,16 @@
-"""The routers that session tests drive: each test that asks for `router` runs on daphne and on uvicorn."""
+"""The routers that session tests drive: each test that asks for `router` runs on daphne and on uvicorn. And a page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 from pytest_django.plugin import DjangoDbBlocker
 
 from tests.acceptance.certificates import AUTHORITY
+from tests.acceptance.pages import ARGUMENTS
 from tests.acceptance.servers import Router, running_router
 
 
@@ -43,3 +45,27 @@ def own_router(router_settings: dict[str, str], tmp_path: Path, django_db_blocke
     """A router on daphne of the test's own, with the settings that it names."""
     with running_router("daphne", tmp_path, django_db_blocker, **router_settings) as running:
         yield running
+
+
+@pytest.fixture
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """A page whose errors, a broken Content-Security-Policy among them, fail the test."""
+    page = await browser.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+
+    def printed(message: ConsoleMessage) -> None:
+        if message.type == "error" and message.location["url"]:  # no address: of axe, which we put into it
+            errors.append(f"{page.url}: {message.text}")
+
+    page.on("console", printed)
+    yield page
+    assert errors == []

@@ -1,56 +1,18 @@
-"""The player page and the admin in a real browser: video plays, its replica dies, the page recovers."""
+"""The player page and the admin in a real browser, before real replicas: video plays, its replica dies, it recovers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Page
+from websockets.asyncio.client import ClientConnection
 
-from tests.acceptance.test_contract import Fleet, fleet  # noqa: F401  (a fixture)
+from tests.acceptance.pages import is_sound, plays
+from tests.acceptance.test_contract import Fleet, fleet, next_message  # noqa: F401  (a fixture)
 from tests.processes import manage
 
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-SERIOUS = ("serious", "critical")
-
-
-@pytest.fixture
-async def browser(chromium: str) -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-        yield browser
-        await browser.close()
-
-
-@pytest.fixture
-async def page(browser: Browser) -> AsyncIterator[Page]:
-    """A page whose errors, a broken Content-Security-Policy among them, fail the test."""
-    page = await browser.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-    yield page
-    assert errors == []
-
-
-async def until(ask: Any, what: str, timeout: float = 30) -> None:
-    # Not wait_for_function: the page's policy forbids the eval that it needs.
-    async with asyncio.timeout(timeout):
-        while not await ask():
-            await asyncio.sleep(0.05)
-
-
-async def plays(page: Page, beyond: float) -> None:
-    async def moved() -> bool:
-        return bool(await page.evaluate("document.getElementById('video').currentTime") > beyond)
-
-    await until(moved, f"currentTime > {beyond}")
+SIZES = [(1280, 800), (390, 844), (360, 780)]
 
 
 async def test_video_plays_and_the_page_recovers_on_the_other_replica(fleet: Fleet, page: Page) -> None:  # noqa: F811
@@ -71,6 +33,8 @@ async def test_video_plays_and_the_page_recovers_on_the_other_replica(fleet: Fle
     story = await page.inner_text("#story")
     for words in ("On a/gpu0.", "worker_failed", "close 1011", "Trying again in", "On b/gpu0.", "“a fox in the snow”"):
         assert words in story
+    times = [float(text.split()[0]) for text in await page.locator("#story time").all_inner_texts()]
+    assert times == sorted(times, reverse=True)  # one clock for the whole story
     await page.click("#stop")
     await page.wait_for_selector("body[data-phase=ended]")
 
@@ -84,19 +48,104 @@ async def test_a_prompt_is_changed_while_it_plays(fleet: Fleet, page: Page) -> N
     await page.wait_for_selector("#story >> text=/Segment \\d+: “Jellyfish/")
 
 
-@pytest.mark.parametrize("size", [(1280, 800), (390, 844)])
-async def test_pages_are_accessible_and_fit(fleet: Fleet, page: Page, size: tuple[int, int]) -> None:  # noqa: F811
-    """No serious finding of axe on the player and in the admin; nothing sticks out on a phone."""
-    await page.set_viewport_size({"width": size[0], "height": size[1]})
+async def test_stopped_it_is_started_again_at_once(fleet: Fleet, page: Page) -> None:  # noqa: F811
+    """The only slot of the primary is free again for who comes back: Stop, Reconnect, and it plays on the same."""
     await page.goto(f"http://localhost:{fleet.port}/")
     await page.click("#go")
+    for _ in range(3):
+        await page.wait_for_selector("body[data-phase=playing][data-replica^=a]")
+        await page.click("#stop")
+        await page.click("#go")
+    await page.wait_for_selector("body[data-phase=playing][data-replica^=a]")
+    assert "session_rejected" not in await page.inner_text("#story")
+
+
+async def test_a_change_of_mind_keeps_the_place_in_line(fleet: Fleet, page: Page) -> None:  # noqa: F811
+    """Enter and an idea while the page waits: it stays before who came later, and gets what was asked last."""
+    for name in ("a", "b"):
+        fleet.replicas[name].process.kill()
+        fleet.replicas[name].process.wait()
+    await asyncio.to_thread(fleet.wait_for_status, a="unhealthy", b="unhealthy")
+    fleet.start_replica("a", "--queue", "5")
+    await asyncio.to_thread(fleet.wait_for_status, a="healthy")
+    async with fleet.session() as first:
+        await next_message(first, "gpu_assigned")
+        await page.goto(f"http://localhost:{fleet.port}/")
+        await page.click("#go")
+        await page.wait_for_selector("body[data-phase=queued]")
+        assert await page.inner_text("#phase-text") == "In line, place 1"
+        async with fleet.session() as later:
+            await place(later, 2)
+            await page.press("#prompt", "Enter")
+            await page.click("text=Jellyfish in a dark blue sea")
+            await asyncio.sleep(0.5)
+            assert await page.inner_text("#phase-text") == "In line, place 1"
+            await first.close()
+            await page.wait_for_selector("body[data-phase=playing]")
+            await place(later, 1)
+            await page.wait_for_selector("#story >> text=/Segment \\d+: “Jellyfish/")
+
+
+async def place(connection: ClientConnection, expected: int) -> None:
+    while (await next_message(connection, "queue_status"))["position"] != expected:
+        pass
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_player_is_accessible_and_fits(
+    fleet: Fleet,  # noqa: F811
+    page: Page,
+    size: tuple[int, int],
+    scheme: str,
+) -> None:
+    """Idle, playing, and with all replicas down; on a desk and on a phone."""
+    await page.set_viewport_size({"width": size[0], "height": size[1]})
+    await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    await page.goto(f"http://localhost:{fleet.port}/")
+    await is_sound(page)
+    for selector in ("h1", "nav", "#go"):
+        assert await lines(page, selector) == 1, selector
+    await page.click("#go")
     await page.wait_for_selector("body[data-phase=playing]")
-    assert await page.evaluate("document.documentElement.scrollWidth") <= size[0]
-    await serious_findings(page, "main")
+    await is_sound(page)
+    for selector in ("#go", "#stop"):
+        assert await lines(page, selector) == 1, selector
+    for replica in fleet.replicas.values():
+        replica.process.kill()
+    await page.wait_for_selector("#story >> text=gpu_unavailable")
+    await page.wait_for_selector("body[data-phase=retrying]")
+    await is_sound(page)
 
 
-async def test_an_operator_moves_the_mark_with_one_click(fleet: Fleet, page: Page) -> None:  # noqa: F811
-    """Logs in, sees both replicas healthy, makes b the primary; the next session is on b."""
+async def lines(page: Page, selector: str) -> int:
+    """In how many lines its text stands."""
+    return int(
+        await page.evaluate(
+            """selector => {
+                const range = document.createRange();
+                range.selectNodeContents(document.querySelector(selector));
+                const middles = [...range.getClientRects()].map((r) => Math.round((r.top + r.bottom) / 2 / 12));
+                return new Set(middles).size;
+            }""",
+            selector,
+        )
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_admin_is_accessible_and_fits(fleet: Fleet, page: Page, size: tuple[int, int]) -> None:  # noqa: F811
+    """Whole pages: what Django brings and what is ours."""
+    await page.set_viewport_size({"width": size[0], "height": size[1]})
+    await log_in(fleet, page)
+    await page.wait_for_selector(".status-healthy")
+    for path in ("", "replicas/replica/", "replicas/replica/add/", "replicas/replica/1/change/",
+                 "replicas/healthtransition/", "replicas/routersettings/"):  # fmt: skip
+        await page.goto(f"http://localhost:{fleet.port}/admin/{path}")
+        await is_sound(page)
+
+
+async def log_in(fleet: Fleet, page: Page) -> None:  # noqa: F811
     manage(
         fleet.var, "createsuperuser", "--noinput", "--username", "ops", "--email", "",
         DJANGO_SUPERUSER_PASSWORD="operator-1",
@@ -105,17 +154,13 @@ async def test_an_operator_moves_the_mark_with_one_click(fleet: Fleet, page: Pag
     await page.fill("#id_username", "ops")
     await page.fill("#id_password", "operator-1")
     await page.click("[type=submit]")
+
+
+async def test_an_operator_moves_the_mark_with_one_click(fleet: Fleet, page: Page) -> None:  # noqa: F811
+    """Logs in, sees both replicas healthy, makes b the primary; the next session is on b."""
+    await log_in(fleet, page)
     await page.wait_for_selector(".status-healthy")
-    await serious_findings(page, "#result_list td")
     await page.click("button:has-text('make primary')")
     await page.wait_for_selector("text=The primary is now b.")
     async with fleet.session() as connection:
-        while "gpu_assigned" not in (message := str(await connection.recv())):
-            pass
-    assert '"b/gpu0"' in message
-
-
-async def serious_findings(page: Page, context: str) -> None:
-    found = await Axe().run(page, context=context)
-    serious = [v for v in found.response["violations"] if v["impact"] in SERIOUS]
-    assert serious == [], serious
+        assert (await next_message(connection, "gpu_assigned"))["gpu_id"] == "b/gpu0"

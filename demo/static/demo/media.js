@@ -2,33 +2,51 @@
 
 const KEEP_BEHIND_SECONDS = 10; // what is older than this behind the playhead is removed: memory stays bounded
 const MAX_BEHIND_LIVE_SECONDS = 6; // further behind the newest picture, playback jumps forward
+export const MAX_WAITING_BYTES = 32 * 1024 * 1024; // not taken by the browser yet; past it, segments are dropped
+
+const Source = window.ManagedMediaSource ?? window.MediaSource; // Safari on a phone has only the managed one
+
+export const canPlay = Source !== undefined;
 
 export class MediaFeed {
   constructor(video, onFault) {
     this.video = video;
     this.onFault = onFault;
-    this.waiting = []; // chunks not appended yet; the session's pace bounds them
+    this.waiting = []; // chunks, and functions of the buffer to call between them
+    this.waitingBytes = 0;
+    this.dropping = false; // until the next segment begins
     this.buffer = null;
     this.mime = "";
-    this.source = new MediaSource();
+    this.source = new Source();
     this.url = URL.createObjectURL(this.source);
+    video.disableRemotePlayback = true; // or a managed source never opens
     video.src = this.url;
     this.source.addEventListener("sourceopen", () => this.#open(), { once: true });
   }
 
   // A new segment: the type must be playable here. A change of codec re-configures the buffer.
   segment(mime) {
-    if (!MediaSource.isTypeSupported(mime)) {
-      this.onFault(`This browser cannot play ${mime}.`);
-      return;
-    }
-    if (this.buffer && mime !== this.mime) this.waiting.push({ changeTo: mime });
+    const playable = Source.isTypeSupported(mime);
+    if (!playable) this.onFault(`This browser cannot play ${mime}.`);
+    if (this.dropping) this.waiting.push((buffer) => buffer.abort()); // what was appended may end within a box
+    this.dropping = !playable;
+    if (!playable) return;
+    if (this.mime && mime !== this.mime) this.waiting.push((buffer) => buffer.changeType(mime));
     this.mime = mime;
     this.#open();
   }
 
   chunk(data) {
+    if (this.dropping) return;
+    if (this.waitingBytes + data.byteLength > MAX_WAITING_BYTES) {
+      this.waiting = [];
+      this.waitingBytes = 0;
+      this.dropping = true;
+      this.onFault("The browser does not keep up with the video: a part of it is left out.");
+      return;
+    }
     this.waiting.push(data);
+    this.waitingBytes += data.byteLength;
     this.#next();
   }
 
@@ -38,6 +56,7 @@ export class MediaFeed {
 
   close() {
     this.waiting = [];
+    this.dropping = true;
     this.buffer = null;
     URL.revokeObjectURL(this.url);
   }
@@ -59,20 +78,18 @@ export class MediaFeed {
       buffer.remove(0, currentTime - KEEP_BEHIND_SECONDS);
       return;
     }
-    const first = this.waiting.shift();
+    while (typeof this.waiting[0] === "function") this.waiting.shift()(buffer);
+    const first = this.waiting[0];
     if (first === undefined) return;
     try {
-      if (first.changeTo) {
-        buffer.changeType(first.changeTo);
-        this.#next();
-      } else {
-        buffer.appendBuffer(first);
-      }
+      buffer.appendBuffer(first);
     } catch (fault) {
       if (fault.name !== "QuotaExceededError") throw fault;
-      this.waiting.unshift(first);
       buffer.remove(0, Math.max(0.1, currentTime - 1));
+      return;
     }
+    this.waiting.shift();
+    this.waitingBytes -= first.byteLength;
   }
 
   #stayLive() {

@@ -1,10 +1,8 @@
 // The player: one WebSocket to the router, its messages to the screen and into the story, and new tries by itself.
 
-import { MediaFeed } from "./media.js";
-import { Story, bytesInWords, closeInWords, isRetryable } from "./story.js";
-
-const FIRST_RETRY_MS = 1000;
-const LONGEST_RETRY_MS = 20000;
+import { MediaFeed, canPlay } from "./media.js";
+import { delayMs } from "./retry.js";
+import { Story, bytesInWords, closeInWords, errorInWords, isRetryable } from "./story.js";
 
 const byId = (id) => document.getElementById(id);
 const ui = Object.fromEntries(
@@ -21,15 +19,33 @@ let lastError = null;
 
 // phase: idle, connecting, queued, playing, retrying, ended, failed. Also what tests and styles look at.
 function phase(name, title, text = "") {
+  const focused = document.activeElement;
   document.body.dataset.phase = name;
-  ui["phase-text"].textContent = title;
-  ui["curtain-title"].textContent = title;
-  ui["curtain-text"].textContent = text;
-  const live = ["connecting", "queued", "playing", "retrying"].includes(name);
-  ui.stop.hidden = !live;
-  ui.stop.textContent = name === "retrying" ? "Cancel" : "Stop";
-  ui.go.textContent = { playing: "Change prompt", idle: "Start", retrying: "Reconnect now" }[name] ?? "Reconnect";
-  ui.go.hidden = name === "connecting" || name === "queued";
+  write(ui["phase-text"], title);
+  write(ui["curtain-title"], title);
+  write(ui["curtain-text"], text);
+  const open = ["connecting", "queued", "playing"].includes(name);
+  ui.stop.hidden = !open && name !== "retrying";
+  write(ui.stop, open ? "Stop" : "Cancel");
+  write(ui.go, open ? "Change prompt" : { idle: "Start", retrying: "Reconnect now" }[name] ?? "Reconnect");
+  if (focused === ui.stop && ui.stop.hidden) ui.go.focus(); // or the keyboard would begin at the top of the page
+}
+
+// Only what is new: a screen reader reads a live region again each time it is written.
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+// What a press of the button starts, while there is no connection.
+function start() {
+  if (!canPlay) {
+    phase("failed", "This browser cannot play the video", "It has no Media Source Extensions; a current one does.");
+    story.tell("This browser cannot play the video.", "bad");
+    return;
+  }
+  if (document.body.dataset.phase !== "retrying") story.begin();
+  retry.attempt = 0;
+  connect();
 }
 
 function connect() {
@@ -42,7 +58,6 @@ function connect() {
   delete document.body.dataset.replica;
   showCounts();
   phase("connecting", "Connecting…", "Looking for a free GPU.");
-  story.begin();
   story.tell("Connecting to the router.");
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   socket = new WebSocket(`${scheme}://${location.host}${document.body.dataset.streamPath}${location.search}`);
@@ -107,7 +122,7 @@ const tellers = {
   },
   error(message) {
     lastError = message;
-    story.tell(`${message.message} (${message.code})`, "bad");
+    story.tell(errorInWords(message), "bad", message.message);
   },
 };
 
@@ -132,15 +147,14 @@ function closed({ code, reason }) {
   else phase(code === 1000 || code === 1005 ? "ended" : "failed", code === 1000 ? "The session is over" : "The session ended", words);
 }
 
-// Exponential backoff with jitter, so that many players do not come back in the same moment.
 function tryAgain(words) {
-  const longest = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** retry.attempt);
-  const wait = longest / 2 + Math.random() * (longest / 2);
+  const wait = delayMs(retry.attempt);
   retry.attempt += 1;
   const due = performance.now() + wait;
+  phase("retrying", "Trying again", words);
   const show = () => {
     const left = Math.max(0, Math.ceil((due - performance.now()) / 1000));
-    phase("retrying", `Trying again in ${left} s`, words);
+    write(ui["curtain-title"], `Trying again in ${left} s`); // the curtain is no live region
   };
   show();
   story.tell(`Trying again in ${(wait / 1000).toFixed(1)} s (try ${retry.attempt}).`);
@@ -160,13 +174,13 @@ function showCounts() {
 
 ui.form.addEventListener("submit", (event) => {
   event.preventDefault();
-  if (document.body.dataset.phase === "playing") {
-    send({ type: "segment_prompt_source", prompt: promptText() });
-    story.tell(`You asked for “${promptText()}”.`);
-  } else {
-    retry.attempt = 0;
-    connect();
+  if (!socket) {
+    start();
+    return;
   }
+  // Before the socket is open nothing is sent: the session's first message will bring the prompt.
+  send({ type: "segment_prompt_source", prompt: promptText() });
+  story.tell(`You asked for “${promptText()}”.`);
 });
 
 ui.stop.addEventListener("click", () => {

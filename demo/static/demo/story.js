@@ -23,12 +23,26 @@ const REASON_WORDS = {
   router_shutdown: "The router is being restarted.",
 };
 
+const ERROR_WORDS = {
+  session_rejected: "The replica has no free GPU",
+  preset_mismatch: "The replica has another preset",
+  gpu_unavailable: "The router has no replica to give",
+  worker_failed: "The connection to the replica failed",
+  upstream_timeout: "The replica did not answer in time",
+  internal_error: "The replica could not go on",
+};
+
 // After these closes a new try makes sense.
 const RETRYABLE_CODES = new Set([1001, 1006, 1011, 1012, 1013]);
 
 export function closeInWords(code, reason) {
   const words = REASON_WORDS[reason] ?? CLOSE_WORDS[code] ?? "The session was closed.";
   return `${words} (close ${code}${reason ? `, ${reason}` : ""})`;
+}
+
+// What the server said only where nothing is said here; then it is about what this player sent.
+export function errorInWords({ code, message }) {
+  return `${ERROR_WORDS[code] ?? message} (${code})`;
 }
 
 export function isRetryable(code) {
@@ -48,21 +62,24 @@ export function bytesInWords(count) {
 export class Story {
   constructor(list) {
     this.list = list;
-    this.startedAt = performance.now();
+    this.begin();
   }
 
+  // The clock of the lines, from here on.
   begin() {
     this.startedAt = performance.now();
   }
 
-  // kind: "", "good" or "bad". The newest line stands on top.
-  tell(text, kind = "") {
+  // kind: "", "good" or "bad". detail: shown on hovering. The newest line stands on top.
+  tell(text, kind = "", detail = "") {
+    this.list.querySelector(".idle")?.remove();
     const line = document.createElement("li");
     line.className = kind;
     const time = document.createElement("time");
     time.textContent = `${((performance.now() - this.startedAt) / 1000).toFixed(1)} s`;
     const words = document.createElement("span");
     words.textContent = text;
+    if (detail) words.title = detail;
     line.append(time, words);
     this.list.prepend(line);
     while (this.list.children.length > MAX_LINES) this.list.lastElementChild.remove();

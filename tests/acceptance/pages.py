@@ -1,0 +1,42 @@
+"""What tests of pages ask of a real browser. The fixtures `browser` and `page` are in conftest.py."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from axe_playwright_python.async_playwright import Axe
+from playwright.async_api import Page
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+SERIOUS = ("serious", "critical")
+
+
+async def until(ask: Callable[[], Awaitable[Any]], what: str, timeout: float = 30) -> None:
+    # Not wait_for_function: the page's policy forbids the eval that it needs.
+    try:
+        async with asyncio.timeout(timeout):
+            while not await ask():
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"not within {timeout:g} s: {what}") from None
+
+
+async def plays(page: Page, beyond: float) -> None:
+    async def moved() -> bool:
+        return bool(await page.evaluate("document.getElementById('video').currentTime") > beyond)
+
+    await until(moved, f"currentTime > {beyond}")
+
+
+async def is_sound(page: Page) -> None:
+    """The whole page: axe finds nothing serious in it, and nothing sticks out at the side."""
+    found = await Axe().run(page)
+    serious = [v for v in found.response["violations"] if v["impact"] in SERIOUS]
+    assert serious == [], [(v["id"], [node["html"] for node in v["nodes"]]) for v in serious]
+    width = await page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert width[0] <= width[1]
