@@ -26,10 +26,10 @@ help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1 - /' | sort
 
 # `exec`: a signal for make's child reaches the process that ends all the others, not a shell before it.
-run: export PATH := $(abspath $(BIN)):$(PATH)
 run: $(VENV)/.for-run ## start the router, its prober and two demo replicas, on port 9000 (PORT=…)
-	@exec python manage.py preparedemo '$(PORT)' '$(DEMO_PORT_A)' '$(DEMO_PORT_B)'
-	@exec env PYTHONUNBUFFERED=1 ROUTER_PORT='$(PORT)' DEMO_PORT_A='$(DEMO_PORT_A)' DEMO_PORT_B='$(DEMO_PORT_B)' python -m demo.start
+	@exec env PATH="$(abspath $(BIN)):$$PATH" python manage.py preparedemo '$(PORT)' '$(DEMO_PORT_A)' '$(DEMO_PORT_B)'
+	@exec env PATH="$(abspath $(BIN)):$$PATH" PYTHONUNBUFFERED=1 ROUTER_PORT='$(PORT)' \
+		DEMO_PORT_A='$(DEMO_PORT_A)' DEMO_PORT_B='$(DEMO_PORT_B)' python -m demo.start
 
 test: $(VENV)/.for-all ## run all tests (ARGS="tests/unit -k name", PYTHON=python3.13)
 	@$(BIN)/python -m pytest $(ARGS)

@@ -157,7 +157,8 @@ def test_make_run_says_where_all_is_and_ctrl_c_ends_all(run: Run) -> None:
     for words in (f"Player  {address}/", f"Admin   {address}/admin/", f"Status  {address}/status"):
         assert words in run.log
     assert re.search(r"Password:   \S{16}", run.log)
-    assert run.get("/readyz")["replicas"] == {"total": 2, "available": 2}
+    assert run.get("/readyz")["status"] == "ready"
+    assert [replica["name"] for replica in run.get("/status")["replicas"]] == ["a", "b"]
     assert "ERROR" not in run.log
     os.killpg(run.make.pid, signal.SIGINT)
     run.is_gone()
@@ -176,6 +177,7 @@ def test_a_killed_replica_comes_back_and_nothing_else_stops(run: Run) -> None:
     """SIGKILL: the others go on, the prober sees it go and come back."""
     run.start()
     run.wait_for("Ctrl-C stops it.")
+    wait_until(lambda: run.get("/status")["replicas"][0]["available"], 10, "a is there")
     first = run.pid_of("rundemoreplica --name a")
     router = run.pid_of("daphne")
     os.kill(first, signal.SIGKILL)
