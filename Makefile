@@ -20,10 +20,10 @@ PRODUCTION := HTTPS_ONLY=true ALLOWED_HOSTS=router.example.com REDIS_URL=redis:/
 	SECRET_KEY=check-only-$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check install lock format clean
+.PHONY: help run test check install lock format clean bench bench-quick
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1 - /' | sort
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1 - /' | sort
 
 # `exec`: a signal for make's child reaches the process that ends all the others, not a shell before it.
 run: $(VENV)/.for-run ## start the router, its prober and two demo replicas, on port 9000 (PORT=…)
@@ -41,6 +41,12 @@ check: $(VENV)/.for-all ## lint, format, types, production settings, missing mig
 	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
 	ROUTER_VAR_DIR=$$(mktemp -d) $(BIN)/python manage.py makemigrations --check --dry-run
 
+bench: $(VENV)-bench/.ready ## the router beside its peers, 10 minutes; writes bench/results.* (wants a quiet machine)
+	@$(VENV)-bench/bin/python -m bench $(ARGS)
+
+bench-quick: $(VENV)-bench/.ready ## a selection of the bench, within a minute; writes var/bench/results.*
+	@$(VENV)-bench/bin/python -m bench --quick --out var/bench $(ARGS)
+
 install: $(VENV)/.for-all ## only the venv, with everything
 
 format: $(VENV)/.for-all ## put the code into its format
@@ -50,7 +56,7 @@ format: $(VENV)/.for-all ## put the code into its format
 lock: ## resolve the ranges of pyproject.toml anew, into constraints/ (one file a Python: PYTHON=…)
 	rm -rf .venv-lock && $(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip --quiet install --upgrade pip
-	.venv-lock/bin/python -m pip --quiet install '.[demo,run,test,dev]'
+	.venv-lock/bin/python -m pip --quiet install '.[demo,run,test,bench,dev]'
 	mkdir -p constraints
 	.venv-lock/bin/python -m pip freeze --exclude stream-router > constraints/python$(VERSION).txt
 	rm -rf .venv-lock build *.egg-info
@@ -75,4 +81,11 @@ $(VENV)/.for-run: $(VENV)/.pip pyproject.toml $(LOCK)
 $(VENV)/.for-all: $(VENV)/.for-run
 	@echo 'Installing what tests and checks need …'
 	@$(PIP) install $(CONSTRAINTS) '.[demo,run,test,dev]'
+	@rm -rf build *.egg-info; touch $@
+
+# A venv of its own: uvicorn takes uvloop where it finds it, and the tests are to run on what the router itself needs.
+$(VENV)-bench/.ready: pyproject.toml $(LOCK)
+	@echo 'Installing what the bench needs …'
+	@$(PYTHON) -m venv $(VENV)-bench
+	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check --quiet install $(CONSTRAINTS) '.[bench]'
 	@rm -rf build *.egg-info; touch $@

@@ -1,4 +1,6 @@
-"""The floor: two asyncio transports joined, a TCP proxy that knows nothing of WebSockets. `python -m bench.floor PORT TO`.
+"""The floor: two asyncio transports joined, a TCP proxy that knows nothing of WebSockets.
+
+`python -m bench.floor PORT TO`, both ports of the loopback interface.
 
 The least that Python's own event loop can do for a proxy: what comes on one side is written to the other, and a side
 that cannot take more pauses reading of the other. A peer in the bench; no part of the router.

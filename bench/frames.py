@@ -81,7 +81,9 @@ def pattern(size: int, *, masked: bool, compressed: bool) -> Pattern:
     count = BLOCK_BYTES // size if small else 1 if compressed else max(1, PATTERN_BYTES // size)
     made = [frame(rng.randbytes(size), masked=masked, compressed=compressed) for _ in range(count)]
     data = b"".join(made)
-    return Pattern(data, len(data) if small or compressed else len(made[0]), count, None if compressed else len(made[0]))
+    return Pattern(
+        data, len(data) if small or compressed else len(made[0]), count, None if compressed else len(made[0])
+    )
 
 
 def frame_length(data: bytes) -> int | None:

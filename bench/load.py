@@ -151,7 +151,9 @@ class Load:
         return readable
 
     def _answer(self, sock: socket.socket, request: bytes) -> None:
-        headers = {name.strip().lower(): value.strip() for name, _, value in map(_partition, request.split(b"\r\n")[1:])}
+        headers = {
+            name.strip().lower(): value.strip() for name, _, value in map(_partition, request.split(b"\r\n")[1:])
+        }
         key = headers.get(b"sec-websocket-key")
         if key is None:  # a probe of the health check
             sock.send(b'HTTP/1.1 200 OK\r\nContent-Length: 16\r\nConnection: close\r\n\r\n{"status": "ok"}')
@@ -162,7 +164,8 @@ class Load:
         extension = f"Sec-WebSocket-Extensions: {DEFLATE_ANSWER}\r\n" if agreed else ""
         sock.send(
             f"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Accept: {accept}\r\n{extension}\r\n".encode() + first_frame()
+            f"Sec-WebSocket-Accept: {accept}\r\n{extension}\r\n".encode()
+            + first_frame()
         )
         self._sessions.replicas.append(sock)
 

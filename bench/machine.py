@@ -1,4 +1,7 @@
-"""The machine: which core the proxy gets and which the load, and what results name of it (never its address or name)."""
+"""The machine: which core the proxy gets and which the load, what else ran on them, and what results name of it.
+
+Must not name the machine itself: results are published.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """The original router's design, written small: FastAPI accepts, websockets connects, two tasks carry messages.
 
 Run by uvicorn with its defaults (uvloop, httptools), as anyone would write and start it. Which replica it goes to is
-given in BENCH_REPLICA; that, error frames and health are not what is measured. A peer in the bench; no part of the router.
+given in BENCH_REPLICA: selection, error frames and health are not what is measured. A peer in the bench; no part of
+the router.
 """
 
 from __future__ import annotations

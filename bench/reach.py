@@ -106,6 +106,4 @@ ROWS = (
 
 
 def verdicts(summary: Summary) -> list[Verdict]:
-    return [
-        Verdict(row, summary.ratio(row.case, row.figure, ROUTER, row.peer, row.peer_case)) for row in ROWS
-    ]
+    return [Verdict(row, summary.ratio(row.case, row.figure, ROUTER, row.peer, row.peer_case)) for row in ROWS]

@@ -13,6 +13,7 @@ from bench.summary import Spread, Summary
 
 Cell = Callable[[str, str], Spread | None]  # peer, case
 
+LOAD_LIMIT = 0.95
 SATURATED = 0.9  # of its core: a proxy below it was held up by something else in that window
 
 
@@ -49,9 +50,8 @@ def terminal(results: dict[str, Any]) -> str:
         if verdict.ratio:
             row = verdict.row
             asked = "" if row.limit is None else f"{row.sign} {_number(row.limit)}"
-            lines.append(
-                f"{row.text:<42} {'÷ ' + _peer(verdict):<22} {_number(verdict.ratio.median):>6} {asked:>8}  {_word(verdict)}"
-            )
+            beside, ratio = f"÷ {_peer(verdict)}", _number(verdict.ratio.median)
+            lines.append(f"{row.text:<42} {beside:<22} {ratio:>6} {asked:>8}  {_word(verdict).replace('*', '')}")
     return "\n".join(lines)
 
 
@@ -139,21 +139,26 @@ def _fair(summary: Summary, results: dict[str, Any]) -> str:
         f"{machine.get('stolen', 0):.1%}.",
         "The load side (client and replica, one core) and how far it was from being the limit:",
         "",
-        "| case | no proxy, MB/s | fastest proxy, MB/s | headroom | load's core busy, at most | not saturated |",
+        "| case | no proxy, MB/s | fastest proxy, MB/s | headroom | load was the limit for | proxy not saturated |",
         "|---|---|---|---|---|---|",
     ]
     for case in _streams(results):
         proxies = [peer for peer in summary.peers if peer != "direct"]
         speeds = [s.median for peer in proxies if (s := summary.spread(case, peer, "mb_per_s"))]
         direct = summary.spread(case, "direct", "mb_per_s")
-        loads = [s.median for peer in proxies if (s := summary.spread(case, peer, "load_busy"))]
+        bound = [p for p in proxies if (s := summary.spread(case, p, "load_busy")) and s.median >= LOAD_LIMIT]
         idle = [p for p in proxies if (s := summary.spread(case, p, "proxy_busy")) and s.median < SATURATED]
         if speeds and direct:
             lines.append(
                 f"| {case} | {direct.median:,.0f} | {max(speeds):,.0f} | {direct.median / max(speeds):.1f} × "
-                f"| {max(loads):.0%} | {', '.join(idle) or '–'} |"
+                f"| {', '.join(bound) or '–'} | {', '.join(idle) or '–'} |"
             )
-    lines += ["", f"Not saturated: proxies that used less than {SATURATED:.0%} of their core in the window (median)."]
+    lines += [
+        "",
+        f"Load was the limit: client and replica used {LOAD_LIMIT:.0%} of their core or more, so that this proxy's "
+        f"throughput is a lower bound. Not saturated: the proxy used less than {SATURATED:.0%} of its core. Both by the "
+        "median. In echoes the load polls without sleeping, and is always busy.",
+    ]
     if failures := summary.failures():
         lines += ["", "Failed:", "", *(f"- {failure}" for failure in failures)]
     if results["skipped"]:

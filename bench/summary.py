@@ -1,4 +1,7 @@
-"""PURE. From runs to medians: what reach.py, report.py and chart.py show. Reads results.json's structure, nothing else."""
+"""PURE. From runs to medians: what reach.py, report.py and chart.py show.
+
+Reads the structure of results.json, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class Summary:
         return [peer["name"] for peer in self.results["peers"]]
 
     def label(self, peer: str) -> str:
-        return next(found["label"] for found in self.results["peers"] if found["name"] == peer)
+        return next(str(found["label"]) for found in self.results["peers"] if found["name"] == peer)
 
     def spread(self, case: str, peer: str, figure: str) -> Spread | None:
         """None where it was not measured."""

@@ -61,7 +61,8 @@ class Clock:
             self._began = mark
             self._edge = now + self.window_seconds
             return False
-        self.window = Window(*(end - start for end, start in zip(mark, self._began, strict=True)))
+        seconds, frames, proxy_cpu, load_cpu = (end - start for end, start in zip(mark, self._began, strict=True))
+        self.window = Window(seconds, frames, proxy_cpu, load_cpu)
         return True
 
 
@@ -132,7 +133,9 @@ def stream(senders: list[socket.socket], receivers: list[socket.socket], made: P
     return clock.window
 
 
-def echo(clients: list[socket.socket], replicas: list[socket.socket], up: Pattern, down: Pattern, clock: Clock) -> Window:
+def echo(
+    clients: list[socket.socket], replicas: list[socket.socket], up: Pattern, down: Pattern, clock: Clock
+) -> Window:
     """One message in flight a session, sent back by the replica. Polls without sleeping: what waits is the proxy."""
     answer, question = down.single, up.single
     ends = {sock.fileno(): _Echo(Receiver(sock, up), answer) for sock in replicas}
