@@ -58,6 +58,12 @@ class Load:
         self._deflate = False
         self._watch(self.listener, self._accept)
 
+    def close(self) -> None:
+        """Stop listening; sockets that a broken case left are closed too."""
+        self._poll.close()
+        self.listener.close()
+        self._sessions.close()
+
     def run_until(self, condition: Callable[[], bool], seconds: float = OPEN_SECONDS) -> None:
         """Serve until `condition`. Raises LoadFault when that takes longer than `seconds`."""
         deadline = time.monotonic() + seconds

@@ -156,8 +156,8 @@ def _fair(summary: Summary, results: dict[str, Any]) -> str:
     lines += [
         "",
         f"Load was the limit: client and replica used {LOAD_LIMIT:.0%} of their core or more, so that this proxy's "
-        f"throughput is a lower bound. Not saturated: the proxy used less than {SATURATED:.0%} of its core. Both by the "
-        "median. In echoes the load polls without sleeping, and is always busy.",
+        f"throughput is a lower bound. Not saturated: the proxy used less than {SATURATED:.0%} of its core. Both "
+        "by the median. In echoes the load polls without sleeping, and is always busy.",
     ]
     if failures := summary.failures():
         lines += ["", "Failed:", "", *(f"- {failure}" for failure in failures)]

@@ -5,6 +5,7 @@ Starts and ends the proxies and shows what runs and how much is left. Called by 
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import tempfile
 import time
@@ -46,8 +47,12 @@ class Bench:
         self._began = time.monotonic()
 
     def run(self) -> list[Run]:
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder, ending_children() as children:
-            self._folder, self._children, self._load = Path(folder), children, Load()
+        with (
+            tempfile.TemporaryDirectory(prefix="bench-") as folder,
+            contextlib.closing(Load()) as load,
+            ending_children() as children,
+        ):
+            self._folder, self._children, self._load = Path(folder), children, load
             self._router: Path | None = None
             if any(peer.is_router for peer in self.peers):
                 self.say("preparing the router's database")

@@ -12,13 +12,14 @@ import pytest
 from django.conf import settings
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("routerproject", "proxy", "replicas", "demo")
+ROOMS = ("routerproject", "proxy", "replicas", "demo", "bench")
 # Which rooms a room may import from (design: imports run one way).
 ALLOWED = {
     "routerproject": {"routerproject", "proxy", "replicas", "demo"},
     "proxy": {"proxy", "replicas"},
     "replicas": {"replicas"},
     "demo": {"demo"},
+    "bench": {"bench"},
 }
 MAX_LINES = 350
 
@@ -45,7 +46,7 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", sources(), ids=name_of)
 def test_imports_run_one_way(path: Path) -> None:
-    """routerproject → proxy → replicas; the demo stands by itself."""
+    """routerproject → proxy → replicas; the demo and the bench stand by themselves."""
     room = path.relative_to(ROOT).parts[0]
     rooms = {module.split(".")[0] for module in imported(path)} & set(ROOMS)
     assert rooms <= ALLOWED[room]
@@ -74,6 +75,10 @@ def test_the_modules_that_must_be_pure_are() -> None:
         "proxy/errors.py",
         "proxy/forwarding.py",
         "demo/messages.py",
+        "bench/frames.py",
+        "bench/reach.py",
+        "bench/report.py",
+        "bench/chart.py",
     }
 
 
