@@ -66,7 +66,10 @@ def chart(results: dict[str, Any]) -> str:
             parts.append(f'<g transform="translate({column * width},{top})">\n{_panel(panel, bars, width)}\n</g>')
         top += max(TOP + len(bars) * (BAR_HEIGHT + GAP) for _, bars in row) + 10
     machine = results["machine"]
-    note = f"{machine['cpu']}, {results['date']}, medians of {results['plan']['rounds']} rounds, least to greatest"
+    note = (
+        f"{machine['cpu']}, {results['date']}, medians of {results['plan']['rounds']} rounds, whiskers from "
+        "least to greatest; bars marked … are cut"
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top + 24}" role="img" '
         f'aria-label="The router beside its peers">\n<style>\n{STYLE}\n</style>\n'

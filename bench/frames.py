@@ -77,7 +77,7 @@ class Pattern:
 def pattern(size: int, *, masked: bool, compressed: bool) -> Pattern:
     """Frames of `size` bytes of payload: small ones in blocks of about 64 KiB, others one by one."""
     rng = random.Random(size)
-    small = size < BLOCK_BYTES // 8
+    small = size < BLOCK_BYTES
     count = BLOCK_BYTES // size if small else 1 if compressed else max(1, PATTERN_BYTES // size)
     made = [frame(rng.randbytes(size), masked=masked, compressed=compressed) for _ in range(count)]
     data = b"".join(made)

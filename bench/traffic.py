@@ -34,16 +34,28 @@ class Window:
     latencies: list[float] = field(default_factory=list)  # seconds, of echoes
 
 
+# Until all buffers on the way are full a proxy works on frames that do not come out: at 500 sessions, for seconds.
+STEADY = 0.1  # of what goes in: the difference to what comes out
+MOST_WARM_SECONDS = 6.0
+
+
+def steady(sent: float, received: float) -> bool:
+    """Does as much come out as goes in?"""
+    return abs(sent - received) <= STEADY * max(sent, received)
+
+
 @dataclass
 class Clock:
-    """Warm-up, then the window; reads the CPU times at both of its edges."""
+    """Warm-up until as much comes out as goes in, then the window; reads the CPU times at both of its edges."""
 
-    warm_seconds: float
+    warm_seconds: float  # at least; and how long what goes in and out is compared
     window_seconds: float
     proxy_cpu: Callable[[], float]
 
     def start(self) -> None:
-        self._edge = time.perf_counter() + self.warm_seconds
+        self._started = time.perf_counter()
+        self._edge = self._started + self.warm_seconds
+        self._before = (0.0, 0.0)
         self._began: tuple[float, float, float, float] | None = None
         self.window: Window | None = None
 
@@ -51,11 +63,17 @@ class Clock:
     def in_window(self) -> bool:
         return self._began is not None
 
-    def tick(self, frames: float) -> bool:
-        """Called after every event with the frames so far; True when the window is over."""
+    def tick(self, frames: float, sent: float) -> bool:
+        """Called after every event with the frames that came and went so far; True when the window is over."""
         now = time.perf_counter()
         if now < self._edge:
             return False
+        if self._began is None and now - self._started < MOST_WARM_SECONDS:
+            sent_before, frames_before = self._before
+            self._before = (sent, frames)
+            if not steady(sent - sent_before, frames - frames_before):
+                self._edge = now + self.warm_seconds
+                return False
         mark = (time.perf_counter(), frames, self.proxy_cpu(), time.process_time())
         if self._began is None:
             self._began = mark
@@ -99,7 +117,7 @@ def stream(senders: list[socket.socket], receivers: list[socket.socket], made: P
     data, end, step = memoryview(made.data), len(made.data), made.step
     sinks = {sock.fileno(): Receiver(sock, made) for sock in receivers}
     offsets = {sock.fileno(): 0 for sock in senders}
-    frames, over = 0.0, False
+    frames, sent, over = 0.0, 0, False
     with select.epoll() as poll:
         for fd in offsets:
             poll.register(fd, select.EPOLLOUT)
@@ -119,16 +137,18 @@ def stream(senders: list[socket.socket], receivers: list[socket.socket], made: P
                 offset = offsets[fd]
                 if not over or offset % step:
                     try:
-                        offset += os.write(fd, data[offset : offset + step - offset % step])
+                        written = os.write(fd, data[offset : offset + step - offset % step])
                     except BlockingIOError:
                         continue
                     except OSError as error:
                         raise LoadFault(f"connection lost: {os.strerror(error.errno or 0)}") from error
+                    offset += written
+                    sent += written
                     offsets[fd] = offset if offset < end else 0
                 if over and offset % step == 0:
                     poll.unregister(fd)
                     del offsets[fd]
-            over = over or clock.tick(frames)
+            over = over or clock.tick(frames, sent / end * made.frames)
     assert clock.window is not None
     return clock.window
 
@@ -164,7 +184,7 @@ def echo(
                         latencies.append(now() - sent_at[fd])
                     sent_at[fd] = now()
                     asking[fd].send()
-            if clock.window is None and clock.tick(done):
+            if clock.window is None and clock.tick(done, done):
                 break
             if now() - last > SILENCE_SECONDS:
                 raise LoadFault("nothing moves any more")

@@ -12,6 +12,7 @@ from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
 from bench.frames import FrameCounter, close_frame, first_frame, frame, frame_length, pattern
+from bench.traffic import steady
 
 
 def parsed(data: bytes, *, masked: bool, deflate: bool = False) -> list[Frame]:
@@ -83,3 +84,11 @@ def test_frames_are_counted_however_they_are_cut(chunk: int) -> None:
     one = frame(b"x" * 300, masked=False) + frame(b"", masked=False) + close_frame(masked=False) + first_frame()
     data, counter = one * 5, FrameCounter()
     assert sum(counter.feed(data[at : at + chunk]) for at in range(0, len(data), chunk)) == 15
+
+
+@pytest.mark.parametrize(
+    ("sent", "received", "is_steady"), [(100, 100, True), (100, 91, True), (100, 89, False), (89, 100, False)]
+)
+def test_a_proxy_is_measured_when_as_much_comes_out_as_goes_in(sent: float, received: float, is_steady: bool) -> None:
+    """Before that it works on frames that only fill its buffers, and would look dearer than it is."""
+    assert steady(sent, received) is is_steady
