@@ -38,9 +38,10 @@ def main() -> int:
     cores = choose_cores()
     os.sched_setaffinity(0, {cores.load})
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    bench = Bench(plan, peers, cores, _say)
     began, bystanders = time.monotonic(), Bystanders()
     try:
-        runs = Bench(plan, peers, cores, _say).run()
+        runs = bench.run()
     except KeyboardInterrupt:
         _say("stopped; nothing was written\n")
         return 130
@@ -51,7 +52,7 @@ def main() -> int:
         "machine": describe(cores) | bystanders.shares(),
         "plan": {"rounds": plan.rounds, "warm_seconds": plan.warm_seconds, "window_seconds": plan.window_seconds},
         "cases": [dataclasses.asdict(case) | {"name": case.name} for case in plan.cases],
-        "peers": [{"name": peer.name, "label": peer.label, "version": peer.version()} for peer in peers],
+        "peers": [{"name": peer.name, "label": peer.label, "version": peer.version()} for peer in bench.peers],
         "skipped": skipped,
         "runs": as_json(runs),
     }

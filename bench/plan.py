@@ -84,9 +84,9 @@ FULL = Plan(
 QUICK = Plan(
     cases=(
         Case("open", 64 * KIB, sessions=100, peers=("direct", "router", "haproxy", "nginx", "original")),
-        Case("down", 64 * KIB),
-        Case("up", 64 * KIB),
-        Case("echo", 100),
+        Case("down", 64 * KIB, peers=(*UNTUNED, "original-deflate")),
+        Case("up", 64 * KIB, peers=UNTUNED),
+        Case("echo", 100, peers=UNTUNED),
     ),
     rounds=3,
     warm_seconds=0.1,

@@ -41,7 +41,8 @@ class Bench:
     """A whole run. `run()` gives the runs made; what it started has ended when it returns or raises."""
 
     def __init__(self, plan: Plan, peers: list[Peer], cores: Cores, say: Say) -> None:
-        self.plan, self.peers, self.cores, self.say = plan, peers, cores, say
+        self.plan, self.cores, self.say = plan, cores, say
+        self.peers = [peer for peer in peers if any(case.includes(peer.name) for case in plan.cases)]
         self.runs: list[Run] = []
         self._total = plan.rounds * sum(case.includes(peer.name) for case in plan.cases for peer in peers)
         self._began = time.monotonic()
