@@ -37,11 +37,14 @@ class Window:
 # Until all buffers on the way are full a proxy works on frames that do not come out: at 500 sessions, for seconds.
 STEADY = 0.1  # of what goes in: the difference to what comes out
 MOST_WARM_SECONDS = 6.0
+# A window with fewer goes on, for this many times its length at most.
+FEWEST_FRAMES = 20
+MOST_WINDOWS = 5
 
 
 def steady(sent: float, received: float) -> bool:
-    """Does as much come out as goes in?"""
-    return abs(sent - received) <= STEADY * max(sent, received)
+    """Does as much come out as goes in, and anything at all?"""
+    return received > 0 and abs(sent - received) <= STEADY * max(sent, received)
 
 
 @dataclass
@@ -74,6 +77,9 @@ class Clock:
             if not steady(sent - sent_before, frames - frames_before):
                 self._edge = now + self.warm_seconds
                 return False
+        few = self._began is not None and frames - self._began[1] < FEWEST_FRAMES
+        if few and now < self._edge + MOST_WINDOWS * self.window_seconds:
+            return False
         mark = (time.perf_counter(), frames, self.proxy_cpu(), time.process_time())
         if self._began is None:
             self._began = mark

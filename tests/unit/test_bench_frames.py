@@ -87,7 +87,8 @@ def test_frames_are_counted_however_they_are_cut(chunk: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "received", "is_steady"), [(100, 100, True), (100, 91, True), (100, 89, False), (89, 100, False)]
+    ("sent", "received", "is_steady"),
+    [(100, 100, True), (100, 91, True), (100, 89, False), (89, 100, False), (0, 0, False)],
 )
 def test_a_proxy_is_measured_when_as_much_comes_out_as_goes_in(sent: float, received: float, is_steady: bool) -> None:
     """Before that it works on frames that only fill its buffers, and would look dearer than it is."""
