@@ -1,4 +1,4 @@
-"""One case through one proxy → its figures. Called by run.py; uses load.py and traffic.py, and reads the proxy's /proc.
+"""One case through one proxy → its figures. Called by run.py; reads the proxy's /proc.
 
 Figures are named with their unit; results.json holds them as they come from here. Without a proxy (`direct`: the client
 connects to the replica) those of a proxy are left out.
@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.clock import Clock, Window
+from bench.echo import echo
 from bench.load import Address, Load, LoadFault
 from bench.plan import OPENS_IN_FLIGHT, Case
 from bench.processes import Child
-from bench.traffic import Clock, Window, echo, ready_pattern, stream
+from bench.traffic import ready_pattern, stream
 
 MICROSECONDS = 1e6
 MB = 1e6

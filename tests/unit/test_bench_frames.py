@@ -11,8 +11,8 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 from websockets.streams import StreamReader
 
+from bench.clock import steady
 from bench.frames import FrameCounter, close_frame, first_frame, frame, frame_length, pattern
-from bench.traffic import steady
 
 
 def parsed(data: bytes, *, masked: bool, deflate: bool = False) -> list[Frame]:
