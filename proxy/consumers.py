@@ -18,13 +18,15 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
 from proxy import errors
-from proxy.errors import Ending
+from proxy.errors import Close, Ending
 from proxy.forwarding import Handshake, forwarded_headers, forwarded_query
-from proxy.links import TAKE_OVER, ClientLink, LinkClosed, MessageLink, TakeOver
+from proxy.links import TAKE_OVER, Link, MessageLink, TakeOver
+from proxy.opening import Opening
 from proxy.placement import DatabaseAway, ranked_replicas
-from proxy.relay import relay
+from proxy.relay import client_departed, relay
 from proxy.session import Session
-from proxy.upstream import ReplicaLink, ReplicaRefused, ReplicaUnreachable, open_replica
+from proxy.upstream import ReplicaRefused, ReplicaUnreachable, open_replica
+from proxy.wire import WireLink
 
 logger = logging.getLogger("proxy.session")
 
@@ -52,58 +54,87 @@ class StreamConsumer(AsyncWebsocketConsumer):
     channel_layer_alias = "none"
 
     session: Session
-    link: ClientLink
+    link: Link
+    replica: WireLink | None = None
     story: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
         """Accept at once: whatever there is to say, the client can only hear it in-band (design, decision 1)."""
         self.session = Session(id=uuid.uuid4().hex, client=_address(self.scope))
         subprotocol = _first_subprotocol(self.scope["headers"])
-        offer = TakeOver(settings.ROUTER_MAX_MESSAGE_BYTES)
+        offer = TakeOver()
         await self.base_send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": [], TAKE_OVER: offer})
-        secure = self.scope.get("scheme") == "wss"
-        self.link = offer.link or MessageLink(self.base_send, secure, offer.max_message_bytes)
+        if offer.connect is not None:
+            self.link = await offer.connect()
+        else:
+            self.link = MessageLink(self.base_send, self.scope.get("scheme") == "wss")
         self.session.opened(self.scope["path"])
         self.story = asyncio.create_task(self._tell(subprotocol), name=f"session {self.session.id}")
         _stories.add(self.story)
         self.story.add_done_callback(_stories.discard)
 
     async def _tell(self, subprotocol: str | None) -> None:
-        replica: ReplicaLink | None = None
+        self.farewells: set[asyncio.Task[None]] = set()
         try:
-            found = await self._unless_client_leaves(self._find_replica(subprotocol))
-            if isinstance(found, Ending):
-                ending = found
-            else:
-                replica = found
-                ending = await relay(self.link, replica, self.session.id)
+            ending = await self._serve(subprotocol)
         except asyncio.CancelledError:
             # The server stops and waits for us: time for a goodbye, not for a client that does not read.
-            await self._goodbye_in_a_hurry(errors.router_stops(), replica)
+            await self._goodbye_in_a_hurry(errors.router_stops())
             return
         except Exception:
             logger.exception("session %s: fault of the router", self.session.id)
             ending = errors.router_failed(self.session.id)
         # Logged before the goodbyes: a peer that is slow to answer its close does not make the session longer.
-        self.session.ended(ending, self.link, replica)
-        await self._say_goodbye(ending, replica)
+        self.session.ended(ending, self.link, self.replica)
+        await self._say_goodbye(ending)
 
-    async def _find_replica(self, subprotocol: str | None) -> ReplicaLink | Ending:
-        """Try the replicas in order until one gives a session, all within ROUTER_FAILOVER_TIMEOUT_SECONDS."""
+    async def _serve(self, subprotocol: str | None) -> Ending:
+        """Give the client to one replica after the other until its session has begun, and relay it to its end."""
+        opening = Opening(self.link)
+        tried: set[int] = set()
+        rejection: Ending | None = None
+        try:
+            while True:
+                found = await self._unless_client_leaves(self._find_replica(subprotocol, tried))
+                if isinstance(found, Ending):
+                    return found
+                if found is None:
+                    return rejection or errors.every_attempt_failed(self.session.id, "every attempt failed")
+                self.replica = found
+                outcome = await relay(self.link, found, opening, self.session.id)
+                if isinstance(outcome, Ending):
+                    return outcome
+                self.session.attempt_failed(self.session.replica, outcome.why)
+                rejection = outcome.rejection or rejection
+                if not opening.repeatable:
+                    return rejection or errors.replica_lost(self.session.id, outcome.why)
+                self.replica = None
+                self._farewell(found)
+        finally:
+            opening.end()
+
+    async def _find_replica(self, subprotocol: str | None, tried: set[int]) -> WireLink | Ending | None:
+        """Try the replicas in order, each once in a session, until one accepts; None where none is left.
+
+        All within ROUTER_FAILOVER_TIMEOUT_SECONDS.
+        """
         try:
             order = await ranked_replicas()
         except DatabaseAway:
             logger.warning("session %s: the database does not answer", self.session.id, exc_info=True)
             return errors.router_unavailable()
-        if not order:
+        if not order and not tried:
             return errors.no_healthy_replica()
         handshake = self._handshake(subprotocol)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + settings.ROUTER_FAILOVER_TIMEOUT_SECONDS
         for candidate in order:
             timeout = min(settings.ROUTER_CONNECT_TIMEOUT_SECONDS, deadline - loop.time())
+            if candidate.id in tried:
+                continue
             if timeout <= 0:
                 break
+            tried.add(candidate.id)
             try:
                 replica = await open_replica(candidate.url, handshake, timeout)
             except ReplicaUnreachable as fault:
@@ -114,44 +145,49 @@ class StreamConsumer(AsyncWebsocketConsumer):
             else:
                 self.session.placed(candidate.name)
                 return replica
-        return errors.every_attempt_failed(self.session.id, "every attempt failed")
+        return None
 
-    async def _unless_client_leaves(self, finding: Coroutine[Any, Any, ReplicaLink | Ending]) -> ReplicaLink | Ending:
+    async def _unless_client_leaves(
+        self, finding: Coroutine[Any, Any, WireLink | Ending | None]
+    ) -> WireLink | Ending | None:
         """The result of `finding`, or how the client ended the session meanwhile; then nothing is left open."""
         search = asyncio.create_task(finding, name=f"session {self.session.id}: placement")
-        leaving = asyncio.create_task(self.link.wait_gone(), name=f"session {self.session.id}: departure")
+        gone: asyncio.Future[Any] = self.link.gone
         taken = False
         try:
-            await asyncio.wait({search, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if leaving.done():
-                return _departed_early(leaving.result())
+            await asyncio.wait((search, gone), return_when=asyncio.FIRST_COMPLETED)
+            if self.link.gone.done():
+                return client_departed(self.link.gone.result())
             taken = True
             return search.result()
         finally:
-            leaving.cancel()
             if not taken:
                 await _abandon(search)
 
-    async def _say_goodbye(self, ending: Ending, replica: ReplicaLink | None) -> None:
+    async def _say_goodbye(self, ending: Ending) -> None:
         """Tell both sides. At the same time: a client that is slow to go must not keep a slot of the replica."""
-        async with asyncio.TaskGroup() as group:
-            if replica is not None:
-                group.create_task(replica.close(ending.to_replica or errors.Close(None)))
-            group.create_task(self._tell_client(ending))
+        if self.replica is not None:
+            self._farewell(self.replica, ending.to_replica)
+        if ending.error_frame is not None:
+            self.link.send_text(ending.error_frame)
+        await self.link.close(ending.to_client or Close(None))
+        if self.farewells:
+            await asyncio.wait(self.farewells)
 
-    async def _goodbye_in_a_hurry(self, ending: Ending, replica: ReplicaLink | None) -> None:
-        self.session.ended(ending, self.link, replica)
+    def _farewell(self, replica: WireLink, close: Close | None = None) -> None:
+        """Let go of `replica`, at leisure; without `close` it has left, or knows."""
+        name = f"session {self.session.id}: farewell to a replica"
+        task = asyncio.create_task(replica.close(close or Close(None)), name=name)
+        self.farewells.add(task)
+
+    async def _goodbye_in_a_hurry(self, ending: Ending) -> None:
+        self.session.ended(ending, self.link, self.replica)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HURRY_SECONDS):
-                await self._say_goodbye(ending, replica)
+                await self._say_goodbye(ending)
         self.link.abort()
-
-    async def _tell_client(self, ending: Ending) -> None:
-        with contextlib.suppress(LinkClosed):  # it has left meanwhile: nothing to tell it
-            if ending.error_frame is not None:
-                await self.link.send(ending.error_frame)
-        with contextlib.suppress(LinkClosed):
-            await self.link.close(ending.to_client or errors.Close(None))
+        if self.replica is not None:
+            self.replica.abort()
 
     def _handshake(self, subprotocol: str | None) -> Handshake:
         return Handshake(
@@ -203,21 +239,14 @@ class StreamConsumer(AsyncWebsocketConsumer):
         raise StopConsumer
 
 
-async def _abandon(search: asyncio.Task[ReplicaLink | Ending]) -> None:
+async def _abandon(search: asyncio.Task[WireLink | Ending | None]) -> None:
     """End `search`; a replica that it opened in the very moment its client left gets a close."""
     search.cancel()
     await asyncio.wait({search})
     if not search.cancelled() and search.exception() is None:
         found = search.result()
-        if isinstance(found, ReplicaLink):
-            await found.close(errors.Close(errors.GOING_AWAY))
-
-
-def _departed_early(closed: LinkClosed) -> Ending:
-    """The client left before a replica was open: there is nobody else to tell."""
-    if closed.refused:
-        return errors.client_broke_the_protocol(closed.refused)
-    return errors.client_closed(closed.close) if closed.close else errors.client_vanished(closed.why)
+        if isinstance(found, WireLink):
+            await found.close(Close(errors.GOING_AWAY))
 
 
 def _first_subprotocol(headers: Iterable[tuple[bytes, bytes]]) -> str | None:

@@ -10,6 +10,8 @@ import json
 from dataclasses import dataclass
 
 GOING_AWAY = 1001
+INVALID_DATA = 1007
+POLICY_VIOLATION = 1008
 TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 SERVICE_RESTART = 1012
@@ -49,24 +51,19 @@ def client_vanished(why: str = "vanished") -> Ending:
     return Ending("client", why, None, to_replica=Close(GOING_AWAY))
 
 
-def client_broke_the_protocol(close: Close) -> Ending:
-    """A message over the limit (1009), or bytes that are no WebSocket (1002, 1007): the client has been told."""
-    why = "message over the limit" if close.code == TOO_BIG else "client broke the WebSocket protocol"
-    return Ending("router", why, close.code, to_replica=Close(GOING_AWAY))
+def client_refused(close: Close, why: str) -> Ending:
+    """A message over the limit (1009), bytes that are no WebSocket (1002, 1007), or too little for too long (1008)."""
+    return Ending("router", why, close.code, to_client=close, to_replica=Close(GOING_AWAY))
 
 
 def replica_closed(close: Close) -> Ending:
     return Ending("replica", "closed", close.code, to_client=close)
 
 
-def replica_message_too_big(limit: int) -> Ending:
-    return Ending(
-        "router",
-        "replica's message over the limit",
-        TOO_BIG,
-        to_client=Close(TOO_BIG, f"replica's message over the limit of {limit} bytes"),
-        to_replica=Close(GOING_AWAY),
-    )
+def replica_message_too_big(close: Close) -> Ending:
+    """`close` names the limit; both sides are told."""
+    why = "replica's message over the limit"
+    return Ending("router", why, TOO_BIG, to_client=close, to_replica=Close(GOING_AWAY))
 
 
 def replica_lost(session: str, why: str) -> Ending:

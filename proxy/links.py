@@ -1,174 +1,158 @@
 """What one side of a relay looks like, and what it looks like by ASGI messages on any ASGI server.
 
-relay.py joins two links and knows nothing else about either side. The replica's link is in upstream.py, the client's
-by raw bytes under Daphne in wire.py. Must not decide how a session ends: a link only tells how its peer left.
+relay.py joins two links and knows nothing else about either side. Frames are what passes between them: wire.py has a
+peer by the octets of its connection (every replica, and clients under Daphne). Must not decide how a session ends: a
+link only tells how its peer left.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from proxy.errors import Close
+from websockets.frames import Frame, Opcode
 
-Message = str | bytes
+from proxy import frames
+from proxy.errors import INVALID_DATA, Close
+from proxy.frames import Octets
+
+# Takes whole frames, or fragments, in pieces that are sent one behind the other.
+Sink = Callable[[Sequence[Octets]], None]
 
 
-class LinkClosed(Exception):
-    """The peer of `link` is gone. `close` is its close frame; None: it vanished (lost, silent, garbage).
+@dataclass(frozen=True)
+class Departure:
+    """How a peer left. `close` is its close frame; None: it vanished (lost, silent, garbage).
 
-    `refused` is the close that the link itself answered broken input with: 1002, 1007 or 1009.
+    `refused` is what the peer is told where the link ends it: 1002, 1007 or 1009 for what it sent, 1008 for a stall.
     """
 
-    def __init__(self, link: Link, close: Close | None, why: str = "vanished", refused: Close | None = None) -> None:
-        super().__init__(why)
-        self.link, self.close, self.why, self.refused = link, close, why, refused
+    close: Close | None
+    why: str = "vanished"
+    refused: Close | None = None
 
 
 class Link(Protocol):
     """One side of a relay.
 
-    `heard_at` is the loop's time at which the peer last gave a sign of life; None where the server under the link
-    watches that itself. `paused` says that we keep the peer from sending, so that silence means nothing.
+    `by_frames`: does the peer get what is written just as it is? Then pings and pongs can pass to it, and a message
+    that was begun must be finished before another one. `answers_pings`: the link answers its peer's pings itself, and
+    drops its pongs, instead of handing them on. `gone` is done when the peer has left; what it sent before has then been
+    handed to the sink. `source` is paused while this peer takes no more: the push-back. `unfinished`: what the peer has
+    sent ends inside a message. `secure`: did it come by TLS to this server?
     """
 
-    received_frames: int
-    received_bytes: int
-
-    @property
-    def heard_at(self) -> float | None: ...
-
-    @property
-    def paused(self) -> bool: ...
-
-    async def receive(self) -> Message:
-        """The next message; all that came before the peer left are given first. Raises LinkClosed."""
-
-    async def send(self, message: Message) -> None:
-        """Hand over `message`, waiting until the peer has taken nearly all of it. Raises LinkClosed."""
-
-    def ping(self) -> None:
-        """Ask for a sign of life."""
-
-    async def close(self, close: Close) -> None:
-        """Say `close` unless the peer has left, and let go of the connection within a bounded time."""
-
-    def abort(self) -> None:
-        """Let go of the connection now."""
-
-
-class ClientLink(Link, Protocol):
-    """The client's side. `secure`: did it come by TLS to this server?"""
-
+    by_frames: bool
+    answers_pings: bool
     secure: bool
+    gone: asyncio.Future[Departure]
+    source: Link | None
 
-    async def wait_gone(self) -> LinkClosed:
-        """Wait until the client leaves, whether or not its messages have been received."""
+    @property
+    def received_frames(self) -> int: ...
+
+    @property
+    def received_bytes(self) -> int: ...
+
+    @property
+    def unfinished(self) -> bool: ...
+
+    def start(self, sink: Sink) -> None:
+        """Begin to read; `sink` gets what the peer sends, as whole frames and fragments."""
+
+    def redirect(self, sink: Sink) -> None:
+        """From now on `sink` gets what the peer sends."""
+
+    def write(self, units: Sequence[Octets]) -> None:
+        """Send frames. Never waits: what the peer does not take at once is kept, and `source` paused."""
+
+    def send_text(self, text: str) -> None:
+        """Send a text message of the router's own."""
+
+    async def writable(self) -> None:
+        """Wait until the peer takes more, or is gone."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def refuse(self, close: Close, why: str) -> None:
+        """The peer is no longer listened to: `gone` is done, and says that it is to be told `close`."""
 
     def say_close(self, close: Close) -> None:
-        """Say `close`, as far as that goes without waiting."""
+        """Say `close` unless one was said, as far as that goes without waiting."""
+
+    async def close(self, close: Close) -> None:
+        """Say `close` unless one was said, deliver what was written, and let go, within a bounded time."""
+
+    def abort(self, why: str = "vanished") -> None:
+        """Let go of the connection now; the peer is gone, for the reason given."""
 
 
-# In a consumer's accept message: a TakeOver. A server that knows it hands the connection over before `send` of that
-# message returns; any other ignores the key. An extra key passes through middleware, which wraps `send`.
+# In a consumer's accept message: a TakeOver. A server that knows it takes it before `send` of that message returns; any
+# other ignores the key. An extra key passes through middleware, which wraps `send`.
 TAKE_OVER = "stream_router.take_over"
 
 
 @dataclass
 class TakeOver:
-    """The consumer's offer to carry on by itself after the 101; `link` is set by the server that takes it."""
+    """The consumer's offer to carry on by itself after the 101; a server that takes it sets `connect`."""
 
-    max_message_bytes: int
-    link: ClientLink | None = None
-
-
-class Inbox:
-    """Messages that have come and are not taken yet. One reader.
-
-    Bounded by push-back: above `high` bytes or `HIGH_COUNT` messages `pause()` is called, at half of it `resume()`.
-    What is still in the pipe when `pause()` takes effect is kept, so the bound is `high` + one read + one message.
-    """
-
-    HIGH_COUNT = 64
-
-    def __init__(self, high: int, pause: Callable[[], None], resume: Callable[[], None]) -> None:
-        self.high = high
-        self.paused = False
-        self._pause, self._resume = pause, resume
-        self._messages: deque[Message] = deque()
-        self._bytes = 0
-        self._end: LinkClosed | None = None
-        self._arrived = asyncio.Event()
-
-    def put(self, message: Message) -> None:
-        self._messages.append(message)
-        self._bytes += len(message)
-        self._arrived.set()
-        if not self.paused and (self._bytes > self.high or len(self._messages) > self.HIGH_COUNT):
-            self.paused = True
-            self._pause()
-
-    def end(self, closed: LinkClosed) -> None:
-        """No message comes after these; the first call counts."""
-        self._end = self._end or closed
-        self._arrived.set()
-
-    async def get(self) -> Message:
-        while not self._messages:
-            if self._end:
-                raise self._end
-            self._arrived.clear()
-            await self._arrived.wait()
-        message = self._messages.popleft()
-        self._bytes -= len(message)
-        if self.paused and self._bytes <= self.high // 2 and len(self._messages) <= self.HIGH_COUNT // 2:
-            self.paused = False
-            self._resume()
-        return message
-
-    def clear(self) -> None:
-        self._messages.clear()
-        self._bytes = 0
+    connect: Callable[[], Awaitable[Link]] | None = None
 
 
 class MessageLink:
     """A client by ASGI messages: what any ASGI server gives us.
 
-    The server pings, limits messages and echoes closes itself. An ASGI application can hold a client back only by
-    not asking for its next message, and then it does not hear of its departure either. So push-back begins late:
-    at a whole message while the session is being placed, at `HIGH_BYTES` once it is, where it means that the
-    replica has stopped reading.
+    The server pings, limits messages and echoes closes itself. An ASGI application can hold a client back only by not
+    asking for its next message, and then it does not hear of its departure either. So push-back here is one message.
     """
 
-    HIGH_BYTES = 1024 * 1024
+    by_frames = False
+    # Messages for the client that its server has not taken yet; above, the replica is paused.
+    HIGH_BYTES = 256 * 1024
+    # For the server to take what is left when the session ends, and each further message.
+    STALL_SECONDS = 10.0
 
-    def __init__(self, send: Callable[[dict[str, Any]], Awaitable[None]], secure: bool, max_message_bytes: int) -> None:
-        self.heard_at: float | None = None
+    def __init__(self, send: Callable[[dict[str, Any]], Awaitable[None]], secure: bool) -> None:
         self.secure = secure
+        self.answers_pings = True
+        self.source: Link | None = None
+        self.gone: asyncio.Future[Departure] = asyncio.get_running_loop().create_future()
         self.received_frames = self.received_bytes = 0
+        self.unfinished = False
         self._send = send
+        self._sink: Sink | None = None
         self._room = asyncio.Event()
         self._room.set()
-        self._inbox = Inbox(max_message_bytes, self._room.clear, self._room.set)
-        self._gone: asyncio.Future[LinkClosed] = asyncio.get_running_loop().create_future()
+        # Bounded: above HIGH_BYTES the source is paused; what it had read by then is one unit of wire.py more.
+        self._outbox: deque[tuple[str | bytes, int]] = deque()
+        self._outbox_bytes = 0
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._partial: bytearray | None = None  # a message whose last fragment is still to come
+        self._partial_is_text = False
         self._closed = False
+        self._delivery: asyncio.Task[None] | None = None
 
-    @property
-    def paused(self) -> bool:
-        return self._inbox.paused
+    # --- called by the consumer ---
 
-    async def message_received(self, message: Message) -> None:
-        """Called by the consumer for each `websocket.receive`; waits while there is no room."""
+    async def message_received(self, message: str | bytes) -> None:
+        """For each `websocket.receive`; waits while there is no room."""
         self.received_frames += 1
         self.received_bytes += len(message)
-        self._inbox.put(message)
+        if self._sink is not None and not self.gone.done():
+            opcode = Opcode.TEXT if isinstance(message, str) else Opcode.BINARY
+            data = message.encode() if isinstance(message, str) else message
+            self._sink([Frame(opcode, data).serialize(mask=True)])  # masked in C: it may be 43 MiB
         await self._room.wait()
 
     def departed(self, code: int, reason: str | None) -> None:
-        """Called by the consumer for `websocket.disconnect`.
+        """For `websocket.disconnect`.
 
         1005 stands for a close frame without a code as well as, on some servers, for a lost connection: only then
         no reason comes with it.
@@ -176,50 +160,114 @@ class MessageLink:
         vanished = code == 1006 or (code == 1005 and reason is None)
         refused = Close(code, reason or "") if code in (1002, 1007, 1009) else None
         if vanished or refused:
-            self._leave(LinkClosed(self, None, refused=refused))
+            self._leave(Departure(None, refused=refused))
         else:
-            self._leave(LinkClosed(self, Close(None if code == 1005 else code, reason or "")))
+            self._leave(Departure(Close(None if code == 1005 else code, reason or "")))
 
-    async def receive(self) -> Message:
-        self._inbox.high = self.HIGH_BYTES
-        return await self._inbox.get()
+    # --- the link ---
 
-    async def send(self, message: Message) -> None:
-        if self._gone.done():
-            raise self._gone.result()
-        kind = "text" if isinstance(message, str) else "bytes"
-        await self._deliver({"type": "websocket.send", kind: message})
+    def start(self, sink: Sink) -> None:
+        self._sink = sink
 
-    async def wait_gone(self) -> LinkClosed:
-        return await asyncio.shield(self._gone)
+    redirect = start
 
-    def ping(self) -> None:
-        """The server pings: see `heard_at`."""
+    def pause_reading(self) -> None:
+        if not self.gone.done():
+            self._room.clear()
 
-    def abort(self) -> None:
-        """Only the server could: it does when the application ends."""
+    def resume_reading(self) -> None:
+        self._room.set()
+
+    def write(self, units: Sequence[Octets]) -> None:
+        for first, payload, _frame in frames.split(b"".join(units)):
+            opcode = first & 0x0F
+            if opcode >= frames.CLOSE:
+                continue  # ASGI has no pings
+            if opcode != frames.CONTINUATION:
+                self._partial, self._partial_is_text = bytearray(), opcode == frames.TEXT
+            if self._partial is None:
+                continue
+            self._partial += payload
+            if first & frames.FIN:
+                whole, self._partial = bytes(self._partial), None
+                self._queue(whole, self._partial_is_text)
+
+    def send_text(self, text: str) -> None:
+        self._queue(text.encode(), True)
+
+    async def writable(self) -> None:
+        await self._drained.wait()
 
     def say_close(self, close: Close) -> None:
         """Sending waits in ASGI: the server's own shutdown tells its clients."""
 
     async def close(self, close: Close) -> None:
         self._room.set()
-        if self._gone.done() or self._closed:
-            return
-        self._closed = True
-        # ASGI has no close without a code; 1000 is what a server makes of it.
-        code = 1000 if close.code is None else close.code
-        await self._deliver({"type": "websocket.close", "code": code, "reason": close.reason})
+        while not self._drained.is_set():
+            left = self._outbox_bytes
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.STALL_SECONDS):
+                    await self._drained.wait()
+            if self._outbox_bytes == left and not self._drained.is_set():
+                self.abort()
+        if not self.gone.done() and not self._closed:
+            self._closed = True
+            # ASGI has no close without a code; 1000 is what a server makes of it.
+            code = 1000 if close.code is None else close.code
+            await self._give({"type": "websocket.close", "code": code, "reason": close.reason})
+        await self._end_delivery()
 
-    async def _deliver(self, message: dict[str, Any]) -> None:
+    def refuse(self, close: Close, why: str) -> None:
+        self._leave(Departure(None, why, refused=close))
+
+    def abort(self, why: str = "vanished") -> None:
+        """Only the server could: it does when the application ends. Nothing more is sent."""
+        self._leave(Departure(None, why))
+
+    # --- sending ---
+
+    def _queue(self, data: bytes, is_text: bool) -> None:
+        if self.gone.done() or self._closed:
+            return
+        try:
+            message = data.decode() if is_text else data
+        except UnicodeDecodeError:
+            if self.source is not None:
+                self.source.refuse(Close(INVALID_DATA, "text that is not UTF-8"), "text that is not UTF-8")
+            return
+        self._outbox.append((message, len(data)))
+        self._outbox_bytes += len(data)
+        self._drained.clear()
+        if self._outbox_bytes > self.HIGH_BYTES and self.source is not None:
+            self.source.pause_reading()
+        if self._delivery is None or self._delivery.done():
+            self._delivery = asyncio.create_task(self._deliver(), name="deliver messages to a client")
+
+    async def _deliver(self) -> None:
+        while self._outbox:
+            message, size = self._outbox.popleft()
+            await self._give({"type": "websocket.send", "text" if isinstance(message, str) else "bytes": message})
+            self._outbox_bytes = max(0, self._outbox_bytes - size)
+            if self._outbox_bytes <= self.HIGH_BYTES // 4 and self.source is not None:
+                self.source.resume_reading()
+        self._drained.set()
+
+    async def _give(self, message: dict[str, Any]) -> None:
         try:
             await self._send(message)
-        except Exception as error:  # each server has its own exception for a client that has left
-            self._leave(LinkClosed(self, None))
-            raise self._gone.result() from error
+        except Exception:  # each server has its own exception for a client that has left
+            self._leave(Departure(None))
 
-    def _leave(self, closed: LinkClosed) -> None:
+    async def _end_delivery(self) -> None:
+        if self._delivery is not None:
+            self._delivery.cancel()
+            await asyncio.wait({self._delivery})
+        self.source = self._sink = None
+
+    def _leave(self, departure: Departure) -> None:
         self._room.set()
-        self._inbox.end(closed)
-        if not self._gone.done():
-            self._gone.set_result(closed)
+        self._outbox.clear()
+        self._outbox_bytes = 0
+        self._drained.set()
+        if not self.gone.done():
+            self.gone.set_result(departure)

@@ -1,112 +1,77 @@
-"""Join two links: pass messages both ways, watch both peers, and say how the session ended.
+"""Join two links, wait until one side is gone, and say how the session ended.
 
-Called by the consumer once a replica is open. Each direction holds one message and waits until the other side has
-taken it: that is the push-back. Must not send an error frame or a close: the consumer does, from the `Ending`.
+Called by the consumer once a replica is open. The links hand frames to each other by themselves (see opening.py for how
+that begins, wire.py for what passes); here is only what their departures mean. Must not send an error frame or a close:
+the consumer does, from the `Ending`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any, NoReturn
-
-from django.conf import settings
+from dataclasses import dataclass, replace
 
 from proxy import errors
-from proxy.errors import Ending
-from proxy.links import ClientLink, Link, LinkClosed
+from proxy.errors import Close, Ending
+from proxy.links import Departure, Link
+from proxy.opening import Opening
 
-# What a client sent before it left is still delivered, for so long: a replica that takes nothing must not keep
-# the session of a client that is gone.
+# A client that closes before its replica has been given all: for so long it still is.
 LAST_WORDS_SECONDS = 5.0
-# The replica must hear within 1 s that its client vanished (faults.md, 1).
-VANISHED_SECONDS = 0.5
+# Codes with which a server says that it cannot go on, not that the session is over (design, decision 3).
+CANNOT_GO_ON = {errors.GOING_AWAY, errors.INTERNAL_ERROR, errors.SERVICE_RESTART, errors.TRY_AGAIN_LATER}
 
 
-async def relay(client: ClientLink, replica: Link, session: str) -> Ending:
-    """Forward until one side is gone. All that it sent before is delivered before this returns (bounded)."""
-    upward = _task(_forward(client, replica), f"session {session}: client to replica")
-    downward = _task(_forward(replica, client), f"session {session}: replica to client")
-    client_leaves = _task(_leaving(client), f"session {session}: departure of the client")
-    client_falls_silent = _task(_watch(client), f"session {session}: watch on the client")
-    replica_falls_silent = _task(_watch(replica), f"session {session}: watch on the replica")
-    # Those that know most of why come first: several may end in the same moment.
-    tasks = (client_falls_silent, replica_falls_silent, client_leaves, upward, downward)
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        closed = _departure(tasks)
-        if closed.link is client:
-            downward.cancel()  # nobody is left to read it
-            bound = LAST_WORDS_SECONDS if closed.close else VANISHED_SECONDS
-            await asyncio.wait({upward}, timeout=bound)
-        else:
-            upward.cancel()
-            # Without a bound of its own: the client may be slow. One that stopped reading is found by its watch.
-            await asyncio.wait({downward, client_leaves, client_falls_silent}, return_when=asyncio.FIRST_COMPLETED)
-        return _ending(closed, client, session)
-    finally:
-        await _cancelled(tasks)
+@dataclass(frozen=True)
+class NotBegun:
+    """The replica was lost, or could not go on, before the session had begun: another may be tried.
 
-
-async def _forward(source: Link, sink: Link) -> NoReturn:
-    while True:
-        await sink.send(await source.receive())
-
-
-async def _leaving(link: ClientLink) -> NoReturn:
-    """Ends when the peer leaves, even while the other side takes none of what it sent."""
-    raise await link.wait_gone()
-
-
-async def _watch(link: Link) -> NoReturn:
-    """Ends with LinkClosed when the peer is silent for a ping interval and then gives no answer to a ping.
-
-    Any byte counts as an answer. While we hold the peer back, its silence means nothing.
+    `rejection` is what ends the session where there is no other: the replica's own words.
     """
-    interval, timeout = settings.ROUTER_PING_INTERVAL_SECONDS, settings.ROUTER_PING_TIMEOUT_SECONDS
-    loop = asyncio.get_running_loop()
-    while True:
-        if link.heard_at is None:  # the server under the link watches its peer itself
-            await asyncio.sleep(3600)
-            continue
-        wait = link.heard_at + interval - loop.time()
-        if wait > 0 or link.paused:
-            await asyncio.sleep(max(wait, 0.01) if not link.paused else interval)
-            continue
-        asked_at = loop.time()
-        link.ping()
-        await asyncio.sleep(timeout)
-        if link.heard_at < asked_at and not link.paused:
-            link.abort()  # so that what it sent before is all there will be
-            raise LinkClosed(link, None, "no answer to a ping")
+
+    why: str
+    rejection: Ending | None
 
 
-def _departure(tasks: Iterable[asyncio.Task[NoReturn]]) -> LinkClosed:
-    """Why the first of `tasks` ended. Raises its exception where that is a fault of ours."""
-    error = next(task.exception() for task in tasks if task.done())
-    if isinstance(error, LinkClosed):
-        return error
-    raise error or AssertionError("a relay's task ended without saying why")
+async def relay(client: Link, replica: Link, opening: Opening, session: str) -> Ending | NotBegun:
+    """Relay until one side is gone. What it had sent before has then been handed to the other one's link."""
+    opening.offer(replica, f"session {session}")
+    await asyncio.wait({client.gone, replica.gone}, return_when=asyncio.FIRST_COMPLETED)
+    if client.gone.done():
+        if client.gone.result().close is not None:
+            await opening.all_given(LAST_WORDS_SECONDS)
+        return client_departed(client.gone.result())
+    departure = replica.gone.result()
+    if not opening.begun and (departure.close is None or departure.close.code in CANNOT_GO_ON):
+        rejection = _rejection(opening, departure)
+        await opening.withdraw()
+        return NotBegun(departure.why if departure.close is None else f"closed with {departure.close.code}", rejection)
+    ending = _replica_departed(departure, session)
+    if opening.withheld is not None:
+        return replace(ending, error_frame=opening.withheld)
+    if replica.unfinished and client.by_frames:
+        # A text frame may not stand inside the message that the client has the beginning of: the close alone says it.
+        return replace(ending, error_frame=None)
+    return ending
 
 
-def _ending(closed: LinkClosed, client: Link, session: str) -> Ending:
-    if closed.link is client:
-        if closed.refused:
-            return errors.client_broke_the_protocol(closed.refused)
-        return errors.client_closed(closed.close) if closed.close else errors.client_vanished(closed.why)
-    if closed.close:
-        return errors.replica_closed(closed.close)
-    if closed.refused and closed.refused.code == errors.TOO_BIG:
-        return errors.replica_message_too_big(settings.ROUTER_MAX_MESSAGE_BYTES)
-    return errors.replica_lost(session, closed.why)
+def client_departed(departure: Departure) -> Ending:
+    """How a session ends whose client left first."""
+    if departure.refused is not None:
+        return errors.client_refused(departure.refused, departure.why)
+    return errors.client_closed(departure.close) if departure.close else errors.client_vanished(departure.why)
 
 
-def _task(work: Coroutine[Any, Any, NoReturn], name: str) -> asyncio.Task[NoReturn]:
-    return asyncio.create_task(work, name=name)
+def _replica_departed(departure: Departure, session: str) -> Ending:
+    if departure.close is not None:
+        return errors.replica_closed(departure.close)
+    if departure.refused is not None and departure.refused.code == errors.TOO_BIG:
+        return errors.replica_message_too_big(departure.refused)
+    return replace(errors.replica_lost(session, departure.why), to_replica=departure.refused)
 
 
-async def _cancelled(tasks: Iterable[asyncio.Task[NoReturn]]) -> None:
-    for task in tasks:
-        task.cancel()
-    # Their failures were looked at, or come of the ending that is under way.
-    await asyncio.gather(*tasks, return_exceptions=True)
+def _rejection(opening: Opening, departure: Departure) -> Ending | None:
+    if opening.withheld is None:
+        return None
+    words, opening.withheld = opening.withheld, None
+    close = departure.close or Close(errors.TRY_AGAIN_LATER, "session_rejected")
+    return replace(errors.replica_closed(close), why="rejected", error_frame=words)

@@ -1,4 +1,4 @@
-"""Open a replica's WebSocket with the websockets client; its errors become ours here.
+"""Open a replica's WebSocket with the websockets client, which checks its handshake; its errors become ours here.
 
 Called by the consumer, which tries one replica after the other. No error of this module carries an address, a URL or
 a library's text to a client: those are in `__cause__`, for the log.
@@ -7,7 +7,6 @@ a library's text to a client: those are in `__cause__`, for the log.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -17,21 +16,13 @@ from weakref import WeakSet
 
 from django.conf import settings
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI
 from websockets.protocol import State
 
-from proxy.errors import TOO_BIG, Close
 from proxy.forwarding import Handshake
-from proxy.links import LinkClosed, Message
+from proxy.wire import WireLink
 
-# A replica that has stopped reading is given this long to take a close, then its connection is aborted.
-CLOSE_SECONDS = 2.0
-# A server ends TCP after the closing handshake (RFC 6455 §7.1.1); for one that does not, this is waited.
-HANG_UP_SECONDS = 1.0
-# Messages read ahead of the client: one being sent, one behind it. More would be memory, up to 48 MiB each.
-READ_AHEAD_MESSAGES = 1
-
-
+HEAD_END = b"\r\n\r\n"
 # asyncio resolves host names in its default executor, which has a few threads: as many look-ups that hang would stop
 # those of every other replica.
 RESOLVER_THREADS = 64
@@ -52,113 +43,28 @@ class _Connect(connect):
 
 
 class _Connection(ClientConnection):
-    """Notes when bytes came (any byte is a sign of life, not just a pong), and lets go of what has ended.
+    """Reads no further than the opening handshake: what comes behind it is frames, for wire.py (`early`)."""
 
-    The library reports the end of a connection only when TCP has ended, for which it waits without a bound.
-    """
-
-    heard_at = 0.0
-    _hanging_up: asyncio.TimerHandle | None = None
+    early = b""
+    _end_of_head = b""  # the last octets read, where the head's end may be cut in two
 
     def data_received(self, data: bytes) -> None:
-        self.heard_at = self.loop.time()
-        super().data_received(data)
-        broken = self.protocol.parser_exc is not None
-        if (broken or self.protocol.close_rcvd is not None) and self._hanging_up is None:
-            self._hanging_up = self.loop.call_later(HANG_UP_SECONDS, self.transport.abort)
-            if broken:
-                self.transport.close()  # after the close frame that says so is out; nothing more is read
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._hanging_up is not None:
-            self._hanging_up.cancel()
-        super().connection_lost(exc)
-
-
-class ReplicaLink:
-    """A replica's side of a relay, by messages."""
-
-    def __init__(self, connection: _Connection) -> None:
-        self._connection = connection
-        self.received_frames = self.received_bytes = 0
-        self._resumed_at = 0.0
-
-    @property
-    def heard_at(self) -> float | None:
-        return max(self._connection.heard_at, self._resumed_at)
-
-    @property
-    def paused(self) -> bool:
-        return self._connection.recv_messages.paused
-
-    async def receive(self) -> Message:
-        was_paused = self.paused
-        try:
-            message = await self._connection.recv()
-        except ConnectionClosed as error:
-            raise self._departure() from error
-        if was_paused:
-            # It was kept from sending until now: its silence begins to count here.
-            self._resumed_at = self._connection.loop.time()
-        self.received_frames += 1
-        self.received_bytes += len(message)
-        return message
-
-    async def send(self, message: Message) -> None:
-        try:
-            await self._connection.send(message)
-        except (ConnectionClosed, AttributeError) as error:
-            if not self._lost:
-                raise
-            raise self._departure() from error
-
-    def ping(self) -> None:
-        # Past ping(), which would wait while the replica does not read: liveness must not.
-        if self._connection.protocol.state is State.OPEN:
-            self._connection.protocol.send_ping(b"")
-            self._connection.send_data()
-
-    async def close(self, close: Close) -> None:
-        # Its answer comes behind what it has sent: a reader that is held back would never see it.
-        discarding = asyncio.create_task(self._discard(), name="discard a replica's last messages")
-        try:
-            async with asyncio.timeout(CLOSE_SECONDS):
-                # None makes a close frame without a code.
-                await self._connection.close(close.code, close.reason)  # type: ignore[arg-type]
-        except (TimeoutError, AttributeError):
-            pass  # it stopped reading: close() would wait for it past its own timeout
-        finally:
-            discarding.cancel()
-            self.abort()
-
-    async def _discard(self) -> None:
-        with contextlib.suppress(ConnectionClosed):
-            while True:
-                await self._connection.recv()
-
-    def abort(self) -> None:
-        if not self._lost:
-            self._connection.transport.abort()
-
-    @property
-    def _lost(self) -> bool:
-        # asyncio's abort() raises AttributeError on a transport that closed itself after its last flush. The library
-        # calls it in that state too: after this, an AttributeError of its calls means no more than "closed".
-        return self._connection.connection_lost_waiter.done()
-
-    def _departure(self) -> LinkClosed:
-        protocol = self._connection.protocol
-        received, sent = protocol.close_rcvd, protocol.close_sent
-        if received is not None:
-            return LinkClosed(self, Close(None if received.code == 1005 else received.code, received.reason))
-        if sent is not None and sent.code == TOO_BIG:
-            return LinkClosed(self, None, "message over the limit", refused=Close(TOO_BIG))
-        if sent is not None:
-            return LinkClosed(self, None, "broke the WebSocket protocol", refused=Close(sent.code))
-        return LinkClosed(self, None, "connection lost")
+        if self.protocol.state is State.OPEN:
+            self.early += data
+            return
+        seen = self._end_of_head + data
+        end = seen.find(HEAD_END)
+        self._end_of_head = seen[-len(HEAD_END) + 1 :]
+        cut = len(data) if end < 0 else end + len(HEAD_END) - (len(seen) - len(data))
+        super().data_received(data[:cut])
+        if self.response_rcvd.done() and self.protocol.state is State.OPEN:
+            self.early = data[cut:]
+            self.transport.pause_reading()  # until the link reads on
+        elif cut < len(data):
+            super().data_received(data[cut:])  # the body of a refusal
 
 
-async def open_replica(url: str, handshake: Handshake, timeout: float) -> ReplicaLink:
+async def open_replica(url: str, handshake: Handshake, timeout: float) -> WireLink:
     """Connect to the replica at `url` (http or https) within `timeout` seconds, name look-up included.
 
     Raises ReplicaUnreachable, or ReplicaRefused on 401/403. Cancelling it leaves nothing open.
@@ -177,10 +83,7 @@ async def open_replica(url: str, handshake: Handshake, timeout: float) -> Replic
             compression=None,  # video does not compress (design, decision 6)
             proxy=None,  # the environment's proxies are not meant for replicas (contract A7.11)
             open_timeout=timeout,
-            ping_interval=None,  # relay.py watches: the library's keepalive kills a replica that we hold back
-            close_timeout=CLOSE_SECONDS,
-            max_size=settings.ROUTER_MAX_MESSAGE_BYTES,
-            max_queue=READ_AHEAD_MESSAGES,
+            ping_interval=None,  # watch.py does it: the library's keepalive kills a replica that we hold back
             create_connection=_Connection,
             **secure,
         )
@@ -190,7 +93,10 @@ async def open_replica(url: str, handshake: Handshake, timeout: float) -> Replic
     if connection.subprotocol != handshake.subprotocol:
         connection.transport.abort()
         raise ReplicaUnreachable("it does not speak the subprotocol that the client was given")
-    return ReplicaLink(connection)
+    link = WireLink(client=False, secure=bool(secure), early=connection.early)
+    connection.transport.set_protocol(link)
+    link.connection_made(connection.transport)
+    return link
 
 
 def _give_resolver(loop: asyncio.AbstractEventLoop) -> None:

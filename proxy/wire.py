@@ -1,283 +1,332 @@
-"""A client by the bytes of its connection: what the relay sees of it under Daphne.
+"""A peer by the octets of its connection: every replica, and the client under Daphne.
 
-Made by daphne.py when it takes a connection over; feeds the bytes to websockets' sans-I/O protocol, which gives codes,
-reasons, empty messages, limits and pongs that Daphne cannot. Speaks to a Twisted transport by its public interface
-(ITCPTransport, IConsumer) and must not know Daphne.
+An asyncio protocol around frames.Scanner. What the peer sends goes to the sink as slices of what was read, what it is
+sent goes to the socket without a copy; control frames are the only ones that are looked into. Made by upstream.py behind
+the opening handshake and by daphne.py behind the 101. Must not know the other side, nor how a session ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-import select
-from collections import deque
+import os
+import secrets
+import socket
+import struct
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.interfaces import IHalfCloseableDescriptor, IPushProducer, ISSLTransport
-from websockets.frames import Frame, Opcode
-from websockets.protocol import State
-from websockets.server import ServerProtocol
-from zope.interface import implementer
+from django.conf import settings
 
+from proxy import frames
 from proxy.errors import Close
-from proxy.links import Inbox, LinkClosed, Message
+from proxy.frames import CloseFrame, Control, Fault, Octets, Scanner, Unit
+from proxy.links import Departure, Link, Sink
+from proxy.watch import PROGRESS_BYTES, Watch
 
-# What is read ahead of the replica. Until the session is placed it may be one whole message, so that a client that
-# leaves after a large init is seen leaving.
-HIGH_BYTES = 256 * 1024
-# Frames go to the transport in pieces of this size: each one taken shows that the client still reads.
-PIECE_BYTES = 256 * 1024
-# Pongs for a client that pings and does not read: past this the older pings go unanswered (RFC 6455 §5.5.3).
+# What is written and the kernel does not take at once is kept up to HIGH_BYTES, then the other side is paused, and
+# resumed at LOW_BYTES. One read of the other side may come on top.
+HIGH_BYTES, LOW_BYTES = 256 * 1024, 64 * 1024
+# Pongs for a client that pings and does not read: past this its pings go unanswered (RFC 6455 §5.5.3).
 PONG_BYTES = 64 * 1024
-# For the client's answer to a close, then for the rest of what it has not read.
-CLOSE_SECONDS = 5.0
-STALL_SECONDS = 10.0
-# While reading is paused the event loop reports no departure: it is asked for, this often.
-DEPARTURE_CHECK_SECONDS = 1.0
+# writev takes no more pieces at once (IOV_MAX).
+MAX_PIECES = 1024
+# At the end: for the peer to answer a close, once it has taken all that was written; to take PROGRESS_BYTES more, until
+# it has; for all of that together; and for the end of its connection.
+CLOSE_SECONDS, STALL_SECONDS, GOODBYE_SECONDS, HANG_UP_SECONDS = 5.0, 10.0, 600.0, 1.0
 
 
-@implementer(IPushProducer)
-class WireLink:
-    """One client, from the 101 on. `secure`: did it come by TLS to this server?"""
+class WireLink(asyncio.Protocol):
+    """One peer, from the end of its opening handshake on. See links.Link.
 
-    def __init__(self, transport: Any, max_message_bytes: int) -> None:
+    `client`: is the peer one? A client's frames are masked, those of ours to a replica are (§5.1).
+    """
+
+    by_frames = True
+
+    __slots__ = (
+        "_client", "_early", "_fd", "_loop", "_lost", "_over", "_room", "_said_close", "_scanner", "_sink", "_token",
+        "_transport", "_watch", "_when_lost", "answers_pings", "gone", "heard_at", "reading_paused", "received",
+        "secure", "source", "written",
+    )  # fmt: skip
+
+    def __init__(
+        self, *, client: bool, secure: bool = False, early: bytes = b"", when_lost: Callable[[], None] | None = None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._transport = transport
-        self._protocol = ServerProtocol(max_size=max_message_bytes, state=State.OPEN)
-        self.secure = bool(ISSLTransport.providedBy(transport))
-        self.heard_at: float | None = self._loop.time()
-        self.received_frames = self.received_bytes = 0
+        self._scanner = Scanner(masked=client, max_message_bytes=settings.ROUTER_MAX_MESSAGE_BYTES)
+        self._client = client
+        self._when_lost = when_lost
+        self.secure = secure
+        self.answers_pings = True
+        self.source: Link | None = None
+        self.gone: asyncio.Future[Departure] = self._loop.create_future()
 
-        self._inbox = Inbox(max_message_bytes, self._pause_reading, self._resume_reading)
-        self._partial: bytearray | None = None  # a message whose last fragment is still to come
-        self._partial_is_text = False
-        self._departure_check: asyncio.TimerHandle | None = None
+        self._transport: Any = None
+        self._fd = -1  # where frames are written past the transport; -1: only through it (TLS)
+        self._watch: Watch | None = None
+        self.heard_at = 0.0
+        self.received = self.written = 0  # octets
+        # The payload of our pings. Not to be guessed: a pong that has it is for us, any other for the other side.
+        self._token = secrets.token_bytes(8)
 
-        # Bounded: send() waits until it is empty, so it holds one message, and pongs up to PONG_BYTES.
-        self._outbox: deque[bytes] = deque()
-        self._outbox_bytes = 0
-        self._waiting_pong_bytes = 0
-        self._writable = True
-        self._drained = asyncio.Event()
-        self._drained.set()
-        self._wants_eof = False
-
-        self._closing = False
-        self._gone: asyncio.Future[LinkClosed] = self._loop.create_future()
-        self._lost = asyncio.Event()
-
-        # The HTTP channel that read the upgrade is still the transport's producer.
-        transport.unregisterProducer()
-        transport.registerProducer(self, True)
-
-    # --- the link, as relay.py sees it ---
+        self._sink: Sink | None = None
+        self._early = early  # what came of the peer's frames in one piece with its handshake
+        self.reading_paused = True
+        self._room: asyncio.Future[None] | None = None  # while the peer takes no more
+        self._said_close = False
+        self._over: asyncio.Future[None] = self._loop.create_future()  # the peer has closed, or its connection is lost
+        self._lost: asyncio.Future[None] = self._loop.create_future()
 
     @property
-    def paused(self) -> bool:
-        return self._inbox.paused
+    def received_frames(self) -> int:
+        return self._scanner.frames
+
+    @property
+    def received_bytes(self) -> int:
+        return self._scanner.payload_bytes
+
+    @property
+    def unfinished(self) -> bool:
+        return self._scanner.unfinished
+
+    @property
+    def partial(self) -> bool:
+        return self._scanner.partial
 
     @property
     def lost(self) -> bool:
-        """Has the transport reported the end of the connection?"""
-        return self._lost.is_set()
+        """Has the connection ended?"""
+        return self._lost.done()
 
-    async def receive(self) -> Message:
-        self._inbox.high = HIGH_BYTES
-        return await self._inbox.get()
+    # --- the transport's side (asyncio.Protocol) ---
 
-    async def send(self, message: Message) -> None:
-        if self._gone.done():
-            raise self._gone.result()
-        if isinstance(message, str):
-            self._protocol.send_text(message.encode())
-        else:
-            self._protocol.send_binary(message)
-        self._flush()
-        await self._drained.wait()
-        if self._gone.done():
-            raise self._gone.result()
-
-    async def wait_gone(self) -> LinkClosed:
-        return await asyncio.shield(self._gone)
-
-    def ping(self) -> None:
-        if self._protocol.state is State.OPEN:
-            self._protocol.send_ping(b"")
-            self._flush()
-
-    async def close(self, close: Close) -> None:
-        self.say_close(close)
-        while not self._drained.is_set() and not self._lost.is_set():
-            left = self._outbox_bytes
-            await _within(STALL_SECONDS, self._drained)
-            if self._outbox_bytes == left and not self._drained.is_set():
-                self.abort()
-        if not await _within(CLOSE_SECONDS, self._lost):
-            self._lose_connection()  # what is in the kernel's buffer still reaches a slow client
-        if not await _within(CLOSE_SECONDS, self._lost):
-            self.abort()
-
-    def say_close(self, close: Close) -> None:
-        """Send `close` unless a close was sent before, without waiting for anything."""
-        self._closing = True
-        self._inbox.clear()
-        if self._transport is None:
-            return
-        if self._protocol.state is State.OPEN:
-            self._protocol.send_close(close.code, close.reason)
-            self._flush()
-        # Unread data would make the kernel answer our FIN with a RST, which can overtake the close frame.
-        self._resume_reading()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abortConnection()
-
-    # --- called by daphne.py ---
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        transport.set_write_buffer_limits(HIGH_BYTES, LOW_BYTES)
+        transport.pause_reading()  # until start()
+        self.heard_at = self._loop.time()
+        sock = transport.get_extra_info("socket")
+        fd = sock.fileno() if sock is not None else -1
+        if transport.get_extra_info("sslcontext") is None:
+            self._fd = fd
+        # A replica's end behind octets that we do not read is no departure: its client may be slow to take them.
+        self._watch = Watch(self, fd, finds_departures=self._client)
 
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
-        self._protocol.receive_data(data)
-        for frame in self._protocol.events_received():
-            assert isinstance(frame, Frame)
-            self._frame_received(frame)
-        self._flush(only_pongs=self._protocol.state is State.OPEN)
-        if self._protocol.close_rcvd is not None:
-            received = self._protocol.close_rcvd
-            self._leave(LinkClosed(self, Close(None if received.code == 1005 else received.code, received.reason)))
-        elif self._protocol.parser_exc is not None and self._protocol.close_sent is not None:
-            sent = self._protocol.close_sent
-            self._leave(LinkClosed(self, None, refused=Close(sent.code, sent.reason)))
+        self.received += len(data)
+        scanner = self._scanner
+        events = scanner.events
+        units = scanner.feed(data)
+        if scanner.events != events:
+            self._sort(units)
+        elif units and self._sink is not None:
+            self._sink(units)  # type: ignore[arg-type]  # no event is among them
 
-    def connection_lost(self) -> None:
-        self._protocol.receive_eof()
-        self._cancel_departure_check()
-        self._leave(LinkClosed(self, None))
-        self._outbox.clear()
-        self._outbox_bytes = 0
-        self._drained.set()
-        self._transport = None  # breaks the cycle: transport → protocol → link → transport
-        self._lost.set()
+    def eof_received(self) -> None:
+        self._leave(Departure(None))
 
-    # --- the transport's flow control (IPushProducer) ---
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._leave(Departure(None))
+        self._fd, self._transport, self.source, self._early = -1, None, None, b""
+        if self._watch is not None:
+            self._watch.end()
+        self.resume_writing()
+        for future in (self._over, self._lost):
+            if not future.done():
+                future.set_result(None)
+        if self._when_lost is not None:
+            when_lost, self._when_lost = self._when_lost, None
+            when_lost()
 
-    def pauseProducing(self) -> None:
-        self._writable = False
+    def pause_writing(self) -> None:
+        self._room = self._loop.create_future()
+        if self.source is not None:
+            self.source.pause_reading()
 
-    def resumeProducing(self) -> None:
-        self._writable = True
-        self.heard_at = self._loop.time()  # it has taken bytes: it lives
-        self._push()
-
-    def stopProducing(self) -> None:
-        self._writable = False
+    def resume_writing(self) -> None:
+        room, self._room = self._room, None
+        if room is not None:
+            room.set_result(None)
+        if self.source is not None:
+            self.source.resume_reading()
 
     # --- reading ---
 
-    def _frame_received(self, frame: Frame) -> None:
-        if frame.opcode in (Opcode.TEXT, Opcode.BINARY):
-            is_text = frame.opcode is Opcode.TEXT
-            if frame.fin:
-                self._message_received(frame.data, is_text)
+    def start(self, sink: Sink) -> None:
+        self.redirect(sink)
+        self.resume_reading()
+        early, self._early = self._early, b""
+        if early:
+            self.data_received(early)
+
+    def redirect(self, sink: Sink) -> None:
+        if not self.gone.done():
+            self._sink = sink
+
+    def pause_reading(self) -> None:
+        if not self.reading_paused and self._transport is not None and not self._said_close:
+            self.reading_paused = True
+            self._transport.pause_reading()
+            if self._watch is not None:
+                self._watch.reading_paused()
+
+    def resume_reading(self) -> None:
+        if self.reading_paused and self._transport is not None:
+            self.reading_paused = False
+            self._transport.resume_reading()
+            self.heard_at = self._loop.time()  # it was kept from sending until now
+
+    def _sort(self, units: list[Unit]) -> None:
+        """Take what is for us out of `units`; the rest goes on, in order."""
+        run: list[Octets] = []
+        for unit in units:
+            if isinstance(unit, Control):
+                if self.answers_pings:
+                    if unit.opcode == frames.PING:
+                        self._answer(unit.payload)
+                elif unit.payload != self._token:
+                    run.append(unit.octets)
+            elif isinstance(unit, CloseFrame | Fault):
+                self._hand_on(run)
+                run = []
+                self._ended(unit)
             else:
-                self._partial, self._partial_is_text = bytearray(frame.data), is_text
-        elif frame.opcode is Opcode.CONT and self._partial is not None:
-            self._partial += frame.data
-            if frame.fin:
-                whole, self._partial = self._partial, None
-                self._message_received(whole, self._partial_is_text)
+                run.append(unit)
+        self._hand_on(run)
 
-    def _message_received(self, data: Any, is_text: bool) -> None:
-        if self._gone.done() or self._closing:
-            return  # nobody will take it, and its answer to our close is behind it
-        message: Message
-        try:
-            message = bytes(data).decode() if is_text else bytes(data)
-        except UnicodeDecodeError:
-            self._protocol.fail(1007, "text that is not UTF-8")
-            self._leave(LinkClosed(self, None, refused=Close(1007, "text that is not UTF-8")))
+    def _hand_on(self, run: list[Octets]) -> None:
+        if run and self._sink is not None:
+            self._sink(run)
+
+    def _ended(self, last: CloseFrame | Fault) -> None:
+        if isinstance(last, Fault):
+            self._leave(Departure(None, last.reason, refused=Close(last.code, last.reason)))
             return
-        self.received_frames += 1
-        self.received_bytes += len(data)
-        self._inbox.put(message)
+        close = Close(last.code, last.reason)
+        self._leave(Departure(close, "closed"))
+        self.say_close(close)  # its echo (§5.5.1), unless it was ours that it answers
+        if not self._over.done():
+            self._over.set_result(None)
 
-    def _pause_reading(self) -> None:
-        if self._transport is not None:
-            self._transport.pauseProducing()
-            self._departure_check = self._loop.call_later(DEPARTURE_CHECK_SECONDS, self._check_departure)
-
-    def _resume_reading(self) -> None:
-        self._cancel_departure_check()
-        self.heard_at = self._loop.time()  # it was kept from sending until now
-        if self._transport is not None:
-            self._transport.resumeProducing()
-
-    def _check_departure(self) -> None:
-        watch = select.poll()
-        watch.register(self._transport.fileno(), select.POLLRDHUP)
-        if watch.poll(0):
-            self.abort()  # it closed its connection behind data that we have not read
-            return
-        # Where even its FIN is stuck behind data that the kernel has no room for, a frame of ours makes it say RST.
-        if not self._outbox:
-            self.ping()
-        self._departure_check = self._loop.call_later(DEPARTURE_CHECK_SECONDS, self._check_departure)
-
-    def _cancel_departure_check(self) -> None:
-        if self._departure_check is not None:
-            self._departure_check.cancel()
-            self._departure_check = None
+    def _leave(self, departure: Departure) -> None:
+        self._sink = None
+        if not self.gone.done():
+            self.gone.set_result(departure)
 
     # --- writing ---
 
-    def _flush(self, only_pongs: bool = False) -> None:
-        for data in self._protocol.data_to_send():
-            if not data:
-                self._wants_eof = True
-                continue
-            if only_pongs:
-                self._waiting_pong_bytes += len(data)
-            if not only_pongs or self._waiting_pong_bytes <= PONG_BYTES:
-                self._outbox_bytes += len(data)
-                self._outbox.extend(data[start : start + PIECE_BYTES] for start in range(0, len(data), PIECE_BYTES))
-        self._push()
+    def write(self, units: Sequence[Octets]) -> None:
+        if not self._said_close:
+            self._send(units)
 
-    def _push(self) -> None:
-        while self._outbox and self._writable and self._transport is not None:
-            piece = self._outbox.popleft()
-            self._outbox_bytes -= len(piece)
-            self._transport.write(piece)
-        if self._outbox:
-            self._drained.clear()
+    def send_text(self, text: str) -> None:
+        self.write([frames.build(frames.TEXT, text.encode(), self._new_mask())])
+
+    async def writable(self) -> None:
+        if self._room is not None:
+            await asyncio.wait({self._room})
+
+    @property
+    def unsent(self) -> int:
+        """Octets written that the kernel has not taken."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def ping(self) -> None:
+        """Ask for a sign of life."""
+        self.write([frames.build(frames.PING, self._token, self._new_mask())])
+
+    def _answer(self, payload: bytes) -> None:
+        if self.unsent < PONG_BYTES:
+            self.write([frames.build(frames.PONG, payload, self._new_mask())])
+
+    def _send(self, units: Sequence[Octets]) -> None:
+        """Straight to the socket while nothing waits before it; what it does not take waits in the transport."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
             return
-        self._waiting_pong_bytes = 0
-        self._drained.set()
-        if self._wants_eof:
-            self._wants_eof = False
+        sent = 0
+        if self._fd >= 0 and not transport.get_write_buffer_size():
+            try:
+                sent = os.write(self._fd, units[0]) if len(units) == 1 else os.writev(self._fd, units[:MAX_PIECES])
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError:
+                self.abort()
+                return
+        for unit in units:
+            size = len(unit)
+            self.written += size
+            if sent >= size:
+                sent -= size
+                continue
+            transport.write(memoryview(unit)[sent:] if sent else unit)
+            sent = 0
+
+    def _new_mask(self) -> bytes:
+        return b"" if self._client else secrets.token_bytes(4)
+
+    # --- the end ---
+
+    def give_up(self, why: str) -> None:
+        """Told by the watch: the peer is not there any more."""
+        self._leave(Departure(None, why))
+
+    def refuse(self, close: Close, why: str) -> None:
+        self._leave(Departure(None, why, refused=close))
+
+    def say_close(self, close: Close) -> None:
+        if not self._said_close:
+            self._send([frames.build_close(close.code, close.reason, self._new_mask())])
+            self._said_close = True
+            self._sink = None
+            self.resume_reading()  # what it still sends is dropped, up to its answer
+
+    async def close(self, close: Close) -> None:
+        departure = self.gone.result() if self.gone.done() else None
+        self.say_close(close)
+        if departure is not None and departure.close is None:
+            if departure.refused is None:
+                self.abort()  # it is not there to hear anything
+            else:
+                self._end_writing()  # a large message may be on its way here: it sees our close, and an end
+        if not await self._within(CLOSE_SECONDS, self._over):
             self._end_writing()
+        elif self._client and self._transport is not None:
+            self._transport.close()  # of the two it is the server who ends the connection first (§7.1.1)
+        await self._within(HANG_UP_SECONDS, self._lost)
+        self.abort()
+        await asyncio.wait({self._lost})
+
+    async def _within(self, seconds: float, future: asyncio.Future[None]) -> bool:
+        """Wait for `future`, and longer than `seconds` only as long as the peer takes of what was written."""
+        deadline = self._loop.time() + GOODBYE_SECONDS
+        taken = -PROGRESS_BYTES
+        while self._watch is not None and self._loop.time() < deadline:
+            outstanding, before, taken = self._watch.outstanding(), taken, self._watch.taken()
+            if taken - before < PROGRESS_BYTES:
+                break
+            await asyncio.wait({future}, timeout=max(seconds, STALL_SECONDS) if outstanding else seconds)
+            if future.done():
+                return True
+            if not outstanding:
+                break
+        return future.done()
+
+    def abort(self, why: str = "vanished") -> None:
+        self._leave(Departure(None, why))
+        if self._transport is None:
+            return
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and sock.fileno() >= 0:
+            # A reset, so that the kernel keeps nothing for a peer that takes nothing.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
 
     def _end_writing(self) -> None:
-        half_close = IHalfCloseableDescriptor.providedBy(self._transport) and not self.secure
-        if self._protocol.close_rcvd is None and half_close:
-            # It has more to send than we will take: it sees our close and an end; close() reads on, bounded.
-            self._transport.loseWriteConnection()
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
         else:
-            self._lose_connection()
-
-    def _lose_connection(self) -> None:
-        if self._transport is not None:
-            self._transport.unregisterProducer()  # else Twisted waits for us to produce
-            self._transport.loseConnection()
-
-    def _leave(self, closed: LinkClosed) -> None:
-        self._inbox.end(closed)
-        if not self._gone.done():
-            self._gone.set_result(closed)
-
-
-async def _within(seconds: float, event: asyncio.Event) -> bool:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass
-    return event.is_set()
+            self._transport.close()

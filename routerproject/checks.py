@@ -22,11 +22,11 @@ def settings_are_usable(app_configs: Sequence[Any] | None, **kwargs: Any) -> lis
 
 @checks.register(START)
 def daphne_can_be_taken_over(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
-    from proxy import daphne
+    from proxy import daphne, rehearsal
 
     return [
         checks.Error(f"Daphne cannot carry sessions here: {fault}.", hint=daphne.HINT, id="router.E002")
-        for fault in daphne.seam_faults()
+        for fault in rehearsal.seam_faults()
     ]
 
 

@@ -103,6 +103,11 @@ ROUTER_CONNECT_TIMEOUT_SECONDS = _env.seconds("ROUTER_CONNECT_TIMEOUT_SECONDS", 
 ROUTER_FAILOVER_TIMEOUT_SECONDS = _env.seconds("ROUTER_FAILOVER_TIMEOUT_SECONDS", 10, low=0.1, high=300)
 ROUTER_PING_INTERVAL_SECONDS = _env.seconds("ROUTER_PING_INTERVAL_SECONDS", 20, low=0.1, high=3600)
 ROUTER_PING_TIMEOUT_SECONDS = _env.seconds("ROUTER_PING_TIMEOUT_SECONDS", 20, low=0.1, high=3600)
+ROUTER_STALL_TIMEOUT_SECONDS = _env.seconds("ROUTER_STALL_TIMEOUT_SECONDS", 30, low=0.1, high=3600)
+ROUTER_HOLD_BYTES = _env.integer("ROUTER_HOLD_BYTES", 64 * MIB, low=0, high=1024 * MIB, unit="bytes")
+ROUTER_HOLD_TOTAL_BYTES = _env.integer(
+    "ROUTER_HOLD_TOTAL_BYTES", 1024 * MIB, low=0, high=1024 * 1024 * MIB, unit="bytes"
+)
 # The handshake's own headers are made anew for each leg, and the X-Forwarded ones are the router's to write.
 _UNFORWARDABLE = ("host", "connection", "upgrade", "content-length", "transfer-encoding", "x-request-id")
 ROUTER_FORWARD_HEADERS = [

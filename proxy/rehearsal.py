@@ -1,0 +1,204 @@
+"""Is the installed Daphne what daphne.py expects? Plays whole connections through its protocol, in this process.
+
+checks.py asks at each start and in `manage.py check`. Once on a real socket of the loopback interface, whose link is
+asyncio's own, and once on a transport in memory, whose link goes through Twisted as on TLS: upgrade, take-over, a message,
+close, end. What differs is named, and the router does not start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from daphne.ws_protocol import WebSocketFactory
+from twisted.internet.error import ConnectionDone
+from twisted.internet.tcp import Server
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from proxy.daphne import StreamProtocol
+from proxy.frames import Octets
+from proxy.links import TAKE_OVER, Link, TakeOver
+
+PATIENCE_SECONDS = 5.0
+
+_UPGRADE = (
+    b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+# Masked with a key of zeros: text "hi", an empty binary message, a close with 1013; and the answer to that.
+_HI, _EMPTY, _CLOSE, _ECHO = (
+    b"\x81\x82\0\0\0\0hi",
+    b"\x82\x80\0\0\0\0",
+    b"\x88\x82\0\0\0\0\x03\xf5",
+    b"\x88\x02\x03\xf5",
+)
+
+
+def seam_faults() -> list[str]:
+    """What is not as daphne.py expects in the installed Daphne; empty when all is well.
+
+    In a thread of its own, because a server may call this with its event loop running.
+    """
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(lambda: asyncio.run(_rehearse())).result()
+
+
+async def _rehearse() -> list[str]:
+    with _SocketClient() as client:
+        faults = await _Rehearsal(client).play()
+    return faults or await _Rehearsal(_MemoryClient()).play()
+
+
+class _Rehearsal:
+    def __init__(self, client: _SocketClient | _MemoryClient) -> None:
+        self.client = client
+        self.offer = TakeOver()
+        self.server = _StubServer()
+        self.protocol: Any = None
+        self.link: Link | None = None
+        self.taken: list[Octets] = []
+
+    async def play(self) -> list[str]:
+        """The first thing that goes otherwise than expected, as a list of one; or an empty list."""
+        steps: list[tuple[str, Callable[[], Awaitable[object]]]] = [
+            ("WebSocketFactory.protocol no longer names the class of its connections", self.build),
+            ("an upgrade is not answered with 101 by handle_reply(websocket.accept)", self.upgrade),
+            ("onOpen or consumeData no longer hands over what came with the upgrade", self.take_over),
+            ("octets after the 101 do not arrive at the link", self.read),
+            ("a close is not answered on the connection", self.close),
+            ("a lost connection is not reported through connectionLost", self.lose),
+        ]
+        for fault, step in steps:
+            try:
+                async with asyncio.timeout(PATIENCE_SECONDS):
+                    if not await step():
+                        return [fault]
+            except Exception as error:
+                return [f"{fault} ({type(error).__name__}: {error})"]
+        return []
+
+    async def build(self) -> object:
+        original, WebSocketFactory.protocol = WebSocketFactory.protocol, StreamProtocol
+        try:
+            factory = WebSocketFactory(self.server, server="")
+            factory.setProtocolOptions(openHandshakeTimeout=0)
+            self.protocol = factory.buildProtocol(self.client.transport.getPeer())
+        finally:
+            WebSocketFactory.protocol = original
+        self.client.transport.registerProducer(_Producer(), True)  # as the HTTP channel is, when an upgrade comes
+        self.client.transport.protocol = self.protocol
+        self.protocol._raw_query_string = b""
+        self.protocol.makeConnection(self.client.transport)
+        return isinstance(self.protocol, StreamProtocol)
+
+    async def upgrade(self) -> object:
+        self.protocol.dataReceived(_UPGRADE + _HI)  # the upgrade and a first frame in one piece
+        self.protocol.handle_reply({"type": "websocket.accept", "subprotocol": None, TAKE_OVER: self.offer})
+        return self.offer.connect is not None
+
+    async def take_over(self) -> object:
+        assert self.offer.connect is not None
+        self.link = await self.offer.connect()
+        self.link.start(self.taken.extend)
+        answer = await self.client.receive()
+        return answer.startswith(b"HTTP/1.1 101 ") and b"".join(self.taken) == _HI
+
+    async def read(self) -> object:
+        await self.client.send(self.protocol, _EMPTY)
+        while b"".join(self.taken) != _HI + _EMPTY:
+            await asyncio.sleep(0.001)
+        return True
+
+    async def close(self) -> object:
+        await self.client.send(self.protocol, _CLOSE)
+        return await self.client.receive() == _ECHO
+
+    async def lose(self) -> object:
+        assert self.link is not None
+        self.client.lose(self.protocol)
+        await self.link.close(self.link.gone.result().close)  # type: ignore[arg-type]
+        return self.server.disconnected == 1
+
+
+class _SocketClient:
+    """A client on the loopback interface, and Twisted's transport of its connection."""
+
+    def __enter__(self) -> _SocketClient:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.socket = socket.create_connection(listener.getsockname())
+            self.socket.setblocking(False)
+            accepted, address = listener.accept()
+        self.transport: Any = Server(accepted, None, address, None, 0, reactor=_StubReactor())
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.socket.close()
+
+    async def send(self, protocol: Any, octets: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self.socket, octets)
+
+    async def receive(self) -> bytes:
+        return await asyncio.get_running_loop().sock_recv(self.socket, 4096)
+
+    def lose(self, protocol: Any) -> None:
+        self.socket.close()
+
+
+class _MemoryClient:
+    """A client in memory, on a transport that has no socket to give."""
+
+    def __init__(self) -> None:
+        self.transport: Any = StringTransport()
+
+    async def send(self, protocol: Any, octets: bytes) -> None:
+        protocol.dataReceived(octets)
+
+    async def receive(self) -> bytes:
+        answer: bytes = self.transport.value()
+        self.transport.clear()
+        return answer
+
+    def lose(self, protocol: Any) -> None:
+        protocol.connectionLost(Failure(ConnectionDone()))
+
+
+class _Producer:
+    def pauseProducing(self) -> None: ...
+
+    def resumeProducing(self) -> None: ...
+
+    def stopProducing(self) -> None: ...
+
+
+class _StubReactor:
+    """Takes what a transport registers, and never calls it."""
+
+    def addReader(self, reader: object) -> None: ...
+
+    def addWriter(self, writer: object) -> None: ...
+
+    def removeReader(self, reader: object) -> None: ...
+
+    def removeWriter(self, writer: object) -> None: ...
+
+
+class _StubServer:
+    """As much of daphne.server.Server as a connection touches."""
+
+    root_path = ""
+    proxy_forwarded_address_header = None
+    disconnected = 0
+
+    def create_application(self, protocol: Any, scope: dict[str, Any]) -> asyncio.Queue[Any]:
+        return asyncio.Queue()
+
+    def protocol_connected(self, protocol: Any) -> None: ...
+
+    def protocol_disconnected(self, protocol: Any) -> None:
+        self.disconnected += 1
+
+    def log_action(self, *details: Any) -> None: ...
