@@ -25,7 +25,7 @@ MASKED = 0x80
 FRAGMENT_BYTES = 1024 * 1024
 # The longest header: 2, a length of 8, a mask key of 4 (§5.2).
 HEADER_BYTES = 14
-# Smaller pieces of a unit are gathered in one buffer: a peer that sends an octet at a time must not cost an object each.
+# Smaller pieces of a unit are gathered in one buffer: a peer that sends single octets must not cost an object for each.
 SMALL_PIECE_BYTES = 4096
 
 PROTOCOL_ERROR, INVALID_DATA, TOO_BIG = 1002, 1007, 1009

@@ -41,9 +41,9 @@ class Link(Protocol):
 
     `by_frames`: does the peer get what is written just as it is? Then pings and pongs can pass to it, and a message
     that was begun must be finished before another one. `answers_pings`: the link answers its peer's pings itself, and
-    drops its pongs, instead of handing them on. `gone` is done when the peer has left; what it sent before has then been
-    handed to the sink. `source` is paused while this peer takes no more: the push-back. `unfinished`: what the peer has
-    sent ends inside a message. `secure`: did it come by TLS to this server?
+    drops its pongs, instead of handing them on. `gone` is done when the peer has left; what it sent before has then
+    been handed to the sink. `source` is paused while this peer takes no more: the push-back. `unfinished`: what the
+    peer has sent ends inside a message. `secure`: did it come by TLS to this server?
     """
 
     by_frames: bool

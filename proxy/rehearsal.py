@@ -1,8 +1,8 @@
 """Is the installed Daphne what daphne.py expects? Plays whole connections through its protocol, in this process.
 
 checks.py asks at each start and in `manage.py check`. Once on a real socket of the loopback interface, whose link is
-asyncio's own, and once on a transport in memory, whose link goes through Twisted as on TLS: upgrade, take-over, a message,
-close, end. What differs is named, and the router does not start.
+asyncio's own, and once on a transport in memory, whose link goes through Twisted as on TLS: upgrade, take-over, a
+message, close, end. What differs is named, and the router does not start.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from proxy.daphne import StreamProtocol
-from proxy.frames import Octets
 from proxy.links import TAKE_OVER, Link, TakeOver
 
 PATIENCE_SECONDS = 5.0
@@ -60,7 +59,7 @@ class _Rehearsal:
         self.server = _StubServer()
         self.protocol: Any = None
         self.link: Link | None = None
-        self.taken: list[Octets] = []
+        self.taken: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def play(self) -> list[str]:
         """The first thing that goes otherwise than expected, as a list of one; or an empty list."""
@@ -103,15 +102,13 @@ class _Rehearsal:
     async def take_over(self) -> object:
         assert self.offer.connect is not None
         self.link = await self.offer.connect()
-        self.link.start(self.taken.extend)
+        self.link.start(lambda units: self.taken.put_nowait(b"".join(units)))
         answer = await self.client.receive()
-        return answer.startswith(b"HTTP/1.1 101 ") and b"".join(self.taken) == _HI
+        return answer.startswith(b"HTTP/1.1 101 ") and await self.taken.get() == _HI
 
     async def read(self) -> object:
         await self.client.send(self.protocol, _EMPTY)
-        while b"".join(self.taken) != _HI + _EMPTY:
-            await asyncio.sleep(0.001)
-        return True
+        return await self.taken.get() == _EMPTY
 
     async def close(self) -> object:
         await self.client.send(self.protocol, _CLOSE)
@@ -132,7 +129,8 @@ class _SocketClient:
             self.socket = socket.create_connection(listener.getsockname())
             self.socket.setblocking(False)
             accepted, address = listener.accept()
-        self.transport: Any = Server(accepted, None, address, None, 0, reactor=_StubReactor())
+        stub: Any = _StubReactor()
+        self.transport: Any = Server(accepted, stub, address, stub, 0, stub)
         return self
 
     def __exit__(self, *details: object) -> None:
@@ -176,6 +174,8 @@ class _Producer:
 
 class _StubReactor:
     """Takes what a transport registers, and never calls it."""
+
+    _realPortNumber = 0
 
     def addReader(self, reader: object) -> None: ...
 

@@ -48,8 +48,12 @@ class _Connection(ClientConnection):
     early = b""
     _end_of_head = b""  # the last octets read, where the head's end may be cut in two
 
+    @property
+    def _opened(self) -> bool:
+        return self.protocol.state is State.OPEN
+
     def data_received(self, data: bytes) -> None:
-        if self.protocol.state is State.OPEN:
+        if self._opened:
             self.early += data
             return
         seen = self._end_of_head + data
@@ -57,7 +61,7 @@ class _Connection(ClientConnection):
         self._end_of_head = seen[-len(HEAD_END) + 1 :]
         cut = len(data) if end < 0 else end + len(HEAD_END) - (len(seen) - len(data))
         super().data_received(data[:cut])
-        if self.response_rcvd.done() and self.protocol.state is State.OPEN:
+        if self._opened:
             self.early = data[cut:]
             self.transport.pause_reading()  # until the link reads on
         elif cut < len(data):

@@ -1,8 +1,8 @@
 """A peer by the octets of its connection: every replica, and the client under Daphne.
 
 An asyncio protocol around frames.Scanner. What the peer sends goes to the sink as slices of what was read, what it is
-sent goes to the socket without a copy; control frames are the only ones that are looked into. Made by upstream.py behind
-the opening handshake and by daphne.py behind the 101. Must not know the other side, nor how a session ends.
+sent goes to the socket without a copy; control frames are the only ones that are looked into. Made by upstream.py
+behind the opening handshake and by daphne.py behind the 101. Must not know the other side, nor how a session ends.
 """
 
 from __future__ import annotations
