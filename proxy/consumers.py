@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import uuid
-from collections.abc import Coroutine, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from channels.exceptions import StopConsumer
@@ -20,30 +21,39 @@ from django.conf import settings
 from proxy import errors
 from proxy.errors import Close, Ending
 from proxy.forwarding import Handshake, forwarded_headers, forwarded_query
-from proxy.links import TAKE_OVER, Link, MessageLink, TakeOver
+from proxy.links import TAKE_OVER, Link, TakeOver
+from proxy.messages import MessageLink
 from proxy.opening import Opening
-from proxy.placement import DatabaseAway, ranked_replicas
-from proxy.relay import client_departed, relay
+from proxy.relay import relay
+from proxy.search import Search
 from proxy.session import Session
-from proxy.upstream import ReplicaRefused, ReplicaUnreachable, open_replica
 from proxy.wire import WireLink
 
 logger = logging.getLogger("proxy.session")
 
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 # For all goodbyes together when the server is being stopped.
 HURRY_SECONDS = 2.0
 
 
 # The sessions of this process, each until both sides have been told of its end.
 _stories: set[asyncio.Task[None]] = set()
+_stopping = False
 
 
 async def end_all_sessions() -> None:
-    """Tell every client 1012 and every replica 1001; returns within HURRY_SECONDS and a little."""
-    stories = set(_stories)
-    for story in stories:
-        story.cancel()
-    if stories:
+    """Tell every client 1012 and every replica 1001; returns within HURRY_SECONDS and a little.
+
+    Also those that open meanwhile: the server waits for this, and then ends the loop under any that is left.
+    """
+    global _stopping
+    _stopping = True
+    told: set[asyncio.Task[None]] = set()
+    while stories := set(_stories):
+        await asyncio.sleep(0)  # a story that is cancelled before its first step would not be told at all
+        for story in stories - told:
+            story.cancel()
+        told |= stories
         await asyncio.wait(stories)
 
 
@@ -55,6 +65,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
 
     session: Session
     link: Link
+    handshake: Handshake
     replica: WireLink | None = None
     story: asyncio.Task[None] | None = None
 
@@ -68,15 +79,16 @@ class StreamConsumer(AsyncWebsocketConsumer):
             self.link = await offer.connect()
         else:
             self.link = MessageLink(self.base_send, self.scope.get("scheme") == "wss")
-        self.session.opened(self.scope["path"])
-        self.story = asyncio.create_task(self._tell(subprotocol), name=f"session {self.session.id}")
+        self.handshake = self._handshake(subprotocol)
+        self.session.opened(self.scope["path"], self.handshake.request_id)
+        self.story = asyncio.create_task(self._tell(), name=f"session {self.session.id}")
         _stories.add(self.story)
         self.story.add_done_callback(_stories.discard)
 
-    async def _tell(self, subprotocol: str | None) -> None:
+    async def _tell(self) -> None:
         self.farewells: set[asyncio.Task[None]] = set()
         try:
-            ending = await self._serve(subprotocol)
+            ending = errors.router_stops() if _stopping else await self._serve()
         except asyncio.CancelledError:
             # The server stops and waits for us: time for a goodbye, not for a client that does not read.
             await self._goodbye_in_a_hurry(errors.router_stops())
@@ -88,14 +100,14 @@ class StreamConsumer(AsyncWebsocketConsumer):
         self.session.ended(ending, self.link, self.replica)
         await self._say_goodbye(ending)
 
-    async def _serve(self, subprotocol: str | None) -> Ending:
+    async def _serve(self) -> Ending:
         """Give the client to one replica after the other until its session has begun, and relay it to its end."""
         opening = Opening(self.link)
-        tried: set[int] = set()
+        search = Search(self.session, self.link, self.handshake)
         rejection: Ending | None = None
         try:
             while True:
-                found = await self._unless_client_leaves(self._find_replica(subprotocol, tried))
+                found = await search.next()
                 if isinstance(found, Ending):
                     return found
                 if found is None:
@@ -112,57 +124,6 @@ class StreamConsumer(AsyncWebsocketConsumer):
                 self._farewell(found)
         finally:
             opening.end()
-
-    async def _find_replica(self, subprotocol: str | None, tried: set[int]) -> WireLink | Ending | None:
-        """Try the replicas in order, each once in a session, until one accepts; None where none is left.
-
-        All within ROUTER_FAILOVER_TIMEOUT_SECONDS.
-        """
-        try:
-            order = await ranked_replicas()
-        except DatabaseAway:
-            logger.warning("session %s: the database does not answer", self.session.id, exc_info=True)
-            return errors.router_unavailable()
-        if not order and not tried:
-            return errors.no_healthy_replica()
-        handshake = self._handshake(subprotocol)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + settings.ROUTER_FAILOVER_TIMEOUT_SECONDS
-        for candidate in order:
-            timeout = min(settings.ROUTER_CONNECT_TIMEOUT_SECONDS, deadline - loop.time())
-            if candidate.id in tried:
-                continue
-            if timeout <= 0:
-                break
-            tried.add(candidate.id)
-            try:
-                replica = await open_replica(candidate.url, handshake, timeout)
-            except ReplicaUnreachable as fault:
-                self.session.attempt_failed(candidate.name, str(fault))
-            except ReplicaRefused as fault:
-                self.session.attempt_failed(candidate.name, str(fault))
-                break
-            else:
-                self.session.placed(candidate.name)
-                return replica
-        return None
-
-    async def _unless_client_leaves(
-        self, finding: Coroutine[Any, Any, WireLink | Ending | None]
-    ) -> WireLink | Ending | None:
-        """The result of `finding`, or how the client ended the session meanwhile; then nothing is left open."""
-        search = asyncio.create_task(finding, name=f"session {self.session.id}: placement")
-        gone: asyncio.Future[Any] = self.link.gone
-        taken = False
-        try:
-            await asyncio.wait((search, gone), return_when=asyncio.FIRST_COMPLETED)
-            if self.link.gone.done():
-                return client_departed(self.link.gone.result())
-            taken = True
-            return search.result()
-        finally:
-            if not taken:
-                await _abandon(search)
 
     async def _say_goodbye(self, ending: Ending) -> None:
         """Tell both sides. At the same time: a client that is slow to go must not keep a slot of the replica."""
@@ -239,22 +200,13 @@ class StreamConsumer(AsyncWebsocketConsumer):
         raise StopConsumer
 
 
-async def _abandon(search: asyncio.Task[WireLink | Ending | None]) -> None:
-    """End `search`; a replica that it opened in the very moment its client left gets a close."""
-    search.cancel()
-    await asyncio.wait({search})
-    if not search.cancelled() and search.exception() is None:
-        found = search.result()
-        if isinstance(found, WireLink):
-            await found.close(Close(errors.GOING_AWAY))
-
-
 def _first_subprotocol(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
-    """The client's first one as it wrote it. Daphne's scope has it with %-escapes resolved, and then refuses it."""
-    offered = next(
-        (value.decode("latin-1") for name, value in headers if name.lower() == b"sec-websocket-protocol"), ""
-    )
-    return offered.partition(",")[0].strip() or None
+    """The client's first one as it wrote it; what is no token (RFC 9110 §5.6.2) is none.
+
+    Daphne's scope has it with %-escapes resolved, and Daphne then refuses it.
+    """
+    offered = ",".join(value.decode("latin-1") for name, value in headers if name.lower() == b"sec-websocket-protocol")
+    return next((name for name in map(str.strip, offered.split(",")) if _TOKEN.fullmatch(name)), None)
 
 
 def _address(scope: dict[str, Any]) -> str:

@@ -13,11 +13,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import daphne.server  # noqa: F401  (first: it installs the asyncio reactor that the next import binds to)
+from daphne.access import AccessLogGenerator
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import ISSLTransport
+from twisted.internet.tcp import Port
 from twisted.python.failure import Failure
 
 from proxy.links import TAKE_OVER, TakeOver
@@ -25,6 +27,13 @@ from proxy.twisted_transport import TransportBridge, detached_socket
 from proxy.wire import WireLink
 
 HINT = "Install the versions of daphne, autobahn and twisted that pyproject.toml names, or run another ASGI server."
+
+
+_plain_write_entry = AccessLogGenerator.write_entry
+
+
+def _write_entry(self: Any, host: str, date: Any, request: str, *details: Any, **more: Any) -> None:
+    _plain_write_entry(self, host, date, request.partition("?")[0], *details, **more)
 
 
 class StreamProtocol(WebSocketProtocol):
@@ -51,7 +60,7 @@ class StreamProtocol(WebSocketProtocol):
             self.transport.pauseProducing()
 
     async def _connect_link(self) -> WireLink:
-        early, self.data = self.data, b""  # type: ignore[has-type]  # came in one piece with the upgrade
+        early, self.data = self.data, b""  # type: ignore[has-type]  # came before the 101 was sent
         secure = bool(ISSLTransport.providedBy(self.transport))
         link = WireLink(client=True, secure=secure, early=early, when_lost=self._end_transport)
         sock = detached_socket(self.transport)
@@ -77,7 +86,7 @@ class StreamProtocol(WebSocketProtocol):
             super().dataReceived(data)
 
     def consumeData(self) -> None:
-        # What came in one piece with the upgrade, autobahn has already when onOpen runs: it stays for the link.
+        # What came before the 101 was sent autobahn has already when onOpen runs: it stays for the link.
         if not self._taken:
             super().consumeData()
 
@@ -101,11 +110,16 @@ class StreamProtocol(WebSocketProtocol):
 def install(at_shutdown: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Have Daphne make its WebSocket connections from StreamProtocol, and wait for `at_shutdown` before it stops.
 
-    Daphne's own ending of applications fails (KeyError) while it still lists an upgrade of the last second.
+    Daphne's own ending of applications fails (KeyError) while it still lists an upgrade of the last second, and it goes
+    on to accept connections meanwhile. Its access log is kept from naming a query, which may hold a token.
     """
     WebSocketFactory.protocol = StreamProtocol
+    AccessLogGenerator.write_entry = _write_entry
 
     def finish() -> Deferred[None]:
+        for reader in reactor.getReaders():  # type: ignore[misc]
+            if isinstance(reader, Port):
+                reader.stopListening()
         return Deferred.fromFuture(asyncio.ensure_future(at_shutdown()))
 
     reactor.addSystemEventTrigger("before", "shutdown", finish)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
+REQUEST_ID = "X-Request-ID"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 # What may stand in a query (RFC 3986 §3.4), and % for what is quoted already.
 _QUERY_CHARACTERS = "!$%&'()*+,-./:;=?@_~[]|"
@@ -23,6 +24,11 @@ class Handshake:
     query: str  # without the "?"
     subprotocol: str | None
     headers: tuple[tuple[str, str], ...]
+
+    @property
+    def request_id(self) -> str:
+        """The session as its replica knows it."""
+        return next(value for name, value in self.headers if name == REQUEST_ID)
 
 
 def forwarded_query(raw: bytes) -> str:
@@ -64,5 +70,5 @@ def forwarded_headers(
         *([("X-Forwarded-For", ", ".join(hops))] if hops else []),
         ("X-Forwarded-Proto", trusted("x-forwarded-proto") or ("https" if secure else "http")),
         *([("X-Forwarded-Host", host)] if host else []),
-        ("X-Request-ID", request_id if _REQUEST_ID.fullmatch(request_id) else session),
+        (REQUEST_ID, request_id if _REQUEST_ID.fullmatch(request_id) else session),
     )

@@ -128,13 +128,14 @@ class _SocketClient:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.socket = socket.create_connection(listener.getsockname())
             self.socket.setblocking(False)
-            accepted, address = listener.accept()
+            self.accepted, address = listener.accept()
         stub: Any = _StubReactor()
-        self.transport: Any = Server(accepted, stub, address, stub, 0, stub)
+        self.transport: Any = Server(self.accepted, stub, address, stub, 0, stub)
         return self
 
     def __exit__(self, *details: object) -> None:
         self.socket.close()
+        self.accepted.close()  # where it was not taken over
 
     async def send(self, protocol: Any, octets: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.socket, octets)

@@ -26,8 +26,12 @@ class Session:
     _opened_at: float = field(default_factory=time.monotonic)
     _placed_at: float | None = None
 
-    def opened(self, path: str) -> None:
-        self._log(logging.INFO, "opened", client=self.client, path=path)
+    def opened(self, path: str, request_id: str) -> None:
+        """`request_id` is what its replicas see as X-Request-ID."""
+        fields = {"client": self.client, "path": path}
+        if request_id != self.id:
+            fields["request_id"] = request_id
+        self._log(logging.INFO, "opened", **fields)
 
     def attempt_failed(self, replica: str, why: str) -> None:
         self.failed_attempts += 1

@@ -1,6 +1,6 @@
 """A peer by the octets of its connection: every replica, and the client under Daphne.
 
-An asyncio protocol around frames.Scanner. What the peer sends goes to the sink as slices of what was read, what it is
+An asyncio protocol around scanner.Scanner. What the peer sends goes to the sink as slices of what was read, what it is
 sent goes to the socket without a copy; control frames are the only ones that are looked into. Made by upstream.py
 behind the opening handshake and by daphne.py behind the 101. Must not know the other side, nor how a session ends.
 """
@@ -19,8 +19,9 @@ from django.conf import settings
 
 from proxy import frames
 from proxy.errors import Close
-from proxy.frames import CloseFrame, Control, Fault, Octets, Scanner, Unit
+from proxy.frames import CloseFrame, Control, Fault, Octets, Unit
 from proxy.links import Departure, Link, Sink
+from proxy.scanner import Scanner
 from proxy.watch import PROGRESS_BYTES, Watch
 
 # What is written and the kernel does not take at once is kept up to HIGH_BYTES, then the other side is paused, and
@@ -31,8 +32,8 @@ PONG_BYTES = 64 * 1024
 # writev takes no more pieces at once (IOV_MAX).
 MAX_PIECES = 1024
 # At the end: for the peer to answer a close, once it has taken all that was written; to take PROGRESS_BYTES more, until
-# it has; for all of that together; and for the end of its connection.
-CLOSE_SECONDS, STALL_SECONDS, GOODBYE_SECONDS, HANG_UP_SECONDS = 5.0, 10.0, 600.0, 1.0
+# it has; for all of that together; for the end of its connection; and from one look at that to the next.
+CLOSE_SECONDS, STALL_SECONDS, GOODBYE_SECONDS, HANG_UP_SECONDS, LOOK_SECONDS = 5.0, 8.0, 600.0, 1.0, 0.5
 
 
 class WireLink(asyncio.Protocol):
@@ -44,9 +45,9 @@ class WireLink(asyncio.Protocol):
     by_frames = True
 
     __slots__ = (
-        "_client", "_early", "_fd", "_loop", "_lost", "_over", "_room", "_said_close", "_scanner", "_sink", "_token",
-        "_transport", "_watch", "_when_lost", "answers_pings", "gone", "heard_at", "reading_paused", "received",
-        "secure", "source", "written",
+        "_client", "_early", "_fd", "_loop", "_lost", "_over", "_pong_bytes", "_room", "_said_close", "_scanner",
+        "_sink", "_token", "_transport", "_watch", "_when_lost", "answers_pings", "gone", "heard_at",
+        "reading_paused", "received", "secure", "source", "written",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +74,7 @@ class WireLink(asyncio.Protocol):
         self._early = early  # what came of the peer's frames in one piece with its handshake
         self.reading_paused = True
         self._room: asyncio.Future[None] | None = None  # while the peer takes no more
+        self._pong_bytes = 0  # of pongs that may not have been taken
         self._said_close = False
         self._over: asyncio.Future[None] = self._loop.create_future()  # the peer has closed, or its connection is lost
         self._lost: asyncio.Future[None] = self._loop.create_future()
@@ -237,8 +239,12 @@ class WireLink(asyncio.Protocol):
         self.write([frames.build(frames.PING, self._token, self._new_mask())])
 
     def _answer(self, payload: bytes) -> None:
-        if self.unsent < PONG_BYTES:
-            self.write([frames.build(frames.PONG, payload, self._new_mask())])
+        if not self.unsent:
+            self._pong_bytes = 0
+        if self._pong_bytes < PONG_BYTES:
+            pong = frames.build(frames.PONG, payload, self._new_mask())
+            self._pong_bytes += len(pong)
+            self.write([pong])
 
     def _send(self, units: Sequence[Octets]) -> None:
         """Straight to the socket while nothing waits before it; what it does not take waits in the transport."""
@@ -299,18 +305,16 @@ class WireLink(asyncio.Protocol):
         await asyncio.wait({self._lost})
 
     async def _within(self, seconds: float, future: asyncio.Future[None]) -> bool:
-        """Wait for `future`, and longer than `seconds` only as long as the peer takes of what was written."""
+        """Wait for `future` for so long, and longer as long as the peer takes of what was written."""
         deadline = self._loop.time() + GOODBYE_SECONDS
-        taken = -PROGRESS_BYTES
+        idle, taken = 0.0, 0
         while self._watch is not None and self._loop.time() < deadline:
-            outstanding, before, taken = self._watch.outstanding(), taken, self._watch.taken()
-            if taken - before < PROGRESS_BYTES:
+            await asyncio.wait({future}, timeout=min(seconds, LOOK_SECONDS))
+            if future.done() or idle >= (max(seconds, STALL_SECONDS) if self._watch.outstanding() else seconds):
                 break
-            await asyncio.wait({future}, timeout=max(seconds, STALL_SECONDS) if outstanding else seconds)
-            if future.done():
-                return True
-            if not outstanding:
-                break
+            idle, before, taken = idle + min(seconds, LOOK_SECONDS), taken, self._watch.taken()
+            if taken - before >= PROGRESS_BYTES:
+                idle = 0.0
         return future.done()
 
     def abort(self, why: str = "vanished") -> None:

@@ -159,15 +159,15 @@ async def test_a_warming_server_gets_no_session(fleet: Fleet) -> None:
         assert await replica_of(connection) == "b"
 
 
-async def test_a_full_replicas_rejection_reaches_the_client(fleet: Fleet) -> None:
-    """Its frame, its code and its reason, as it sent them (A7.2)."""
-    async with fleet.session() as first:
-        assert await replica_of(first) == "a"
-        async with fleet.session() as second:
-            assert (await next_message(second, "error"))["code"] == "session_rejected"
+async def test_a_rejection_reaches_the_client_where_every_replica_is_full(fleet: Fleet) -> None:
+    """The next replica is tried first; then its frame, its code and its reason arrive as it sent them (A7.2)."""
+    async with fleet.session() as first, fleet.session() as second:
+        assert sorted([await replica_of(first), await replica_of(second)]) == ["a", "b"]
+        async with fleet.session() as third:
+            assert (await next_message(third, "error"))["code"] == "session_rejected"
             with pytest.raises(ConnectionClosed):
-                await second.recv()
-            assert (second.close_code, second.close_reason) == (1013, "session_rejected")
+                await third.recv()
+            assert (third.close_code, third.close_reason) == (1013, "session_rejected")
 
 
 async def test_all_down_is_said_within_a_second(fleet: Fleet) -> None:

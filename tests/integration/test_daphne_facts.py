@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import io
+import socket
 from typing import Any
 
 import daphne.server
 import pytest
 from channels.consumer import AsyncConsumer
+from daphne.access import AccessLogGenerator
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
+from twisted.internet.tcp import Server
 from twisted.internet.testing import StringTransport
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
-from websockets.server import ServerProtocol
 
 from proxy import daphne as seam
+from proxy import rehearsal
+from proxy.twisted_transport import detached_socket
+from proxy.watch import _in_the_kernel
 from tests.fake_replica import fake_replica
 
 
@@ -29,13 +34,13 @@ class Connection:
     def __init__(self) -> None:
         self.transport = StringTransport()
         self.transport.registerProducer(object(), True)
-        factory = WebSocketFactory(seam._StubServer(), server="")
+        factory = WebSocketFactory(rehearsal._StubServer(), server="")
         factory.setProtocolOptions(openHandshakeTimeout=0)
         factory.protocol = WebSocketProtocol
         self.protocol = factory.buildProtocol(self.transport.getPeer())
         self.protocol._raw_query_string = b""
         self.protocol.makeConnection(self.transport)
-        self.protocol.dataReceived(seam._UPGRADE)
+        self.protocol.dataReceived(rehearsal._UPGRADE)
         self.protocol.handle_reply({"type": "websocket.accept"})
         self.transport.clear()
 
@@ -47,14 +52,14 @@ async def plain() -> Connection:
 
 async def test_the_seams_are_as_expected() -> None:
     """The rehearsal that `manage.py check` runs finds no fault in the installed versions."""
-    assert await asyncio.to_thread(seam.seam_faults) == []
+    assert await asyncio.to_thread(rehearsal.seam_faults) == []
 
 
 @pytest.mark.parametrize("seam_name", ["onOpen", "consumeData", "connectionLost", "handle_reply"])
 async def test_a_seam_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch, seam_name: str) -> None:
     """A Daphne that no longer calls one of our methods is refused with the reason, not run by half."""
     monkeypatch.delattr(seam.StreamProtocol, seam_name)
-    faults = await asyncio.to_thread(seam.seam_faults)
+    faults = await asyncio.to_thread(rehearsal.seam_faults)
     assert len(faults) == 1
 
 
@@ -98,7 +103,7 @@ async def test_daphnes_timers_do_not_touch_a_taken_over_connection(plain: Connec
     plain.protocol.check_timeouts()
     assert plain.transport.value() != b""
     ours = seam.StreamProtocol()
-    ours._link = object()
+    ours._taken = True
     ours.check_timeouts()  # would fail on the missing server, were it not off
 
 
@@ -154,33 +159,89 @@ def test_websockets_defaults_are_the_ones_that_we_undo() -> None:
     assert defaults["ping_interval"] == 20
 
 
-async def test_websockets_gives_all_messages_before_it_reports_the_close() -> None:
-    """What a replica sent before its close is received first."""
-
-    async def talk(connection: Any) -> None:
-        await connection.send("one")
-        await connection.send("two")
-        await connection.close(4001, "why")
-
-    async with fake_replica(talk) as replica:
-        connection = await connect(replica.url.replace("http", "ws"), proxy=None)
-        await connection.wait_closed()
-        assert [await connection.recv(), await connection.recv()] == ["one", "two"]
-        with pytest.raises(ConnectionClosed):
-            await connection.recv()
-        assert connection.protocol.close_rcvd is not None
-        assert connection.connection_lost_waiter.done()
-
-
 def test_websockets_names_that_upstream_uses() -> None:
-    """process_redirect, create_connection and the reader's `paused` are what upstream.py holds on to."""
+    """process_redirect, create_connection and data_received are what upstream.py holds on to."""
     assert "exc" in inspect.signature(connect.process_redirect).parameters
     assert "create_connection" in inspect.signature(connect.__init__).parameters
     assert "data_received" in vars(ClientConnection.__mro__[1])
 
 
-def test_a_server_protocol_can_begin_open() -> None:
-    """wire.py starts it behind the 101 and gets an echoed close, then an end, from it."""
-    protocol = ServerProtocol(state=State.OPEN, max_size=10)
-    protocol.receive_data(b"\x88\x82\0\0\0\0\x03\xe8")
-    assert protocol.data_to_send() == [b"\x88\x02\x03\xe8", b""]
+async def test_a_websockets_client_is_open_with_the_last_octet_of_the_head() -> None:
+    """upstream.py stops reading for it there: what comes behind is frames."""
+    async with fake_replica() as replica:
+        connection = await connect(replica.url.replace("http", "ws"), proxy=None, ping_interval=None)
+        assert connection.protocol.state is State.OPEN
+        assert connection.keepalive_task is None  # nothing of it goes on when its transport is given away
+        await connection.close()
+
+
+async def test_a_transport_takes_another_protocol() -> None:
+    """How a link comes in behind the websockets client's handshake."""
+
+    class Second(asyncio.Protocol):
+        def __init__(self) -> None:
+            self.got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+        def data_received(self, data: bytes) -> None:
+            self.got.set_result(data)
+
+    near, far = socket.socketpair()
+    loop, second = asyncio.get_running_loop(), Second()
+    transport, _ = await loop.connect_accepted_socket(asyncio.Protocol, near)
+    transport.set_protocol(second)
+    far.send(b"hello")
+    async with asyncio.timeout(5):
+        assert await second.got == b"hello"
+    transport.close()
+    far.close()
+
+
+def test_twisteds_write_waits_for_the_next_round_of_the_loop() -> None:
+    """So the 101 may still be in its transport when we take the socket: it is written out first."""
+    near, far = socket.socketpair()
+    stub: Any = rehearsal._StubReactor()
+    transport = Server(near, stub, ("127.0.0.1", 1), stub, 0, stub)
+    transport.write(b"HTTP/1.1 101")
+    far.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        far.recv(100)
+    sock = detached_socket(transport)
+    assert sock is not None
+    assert far.recv(100) == b"HTTP/1.1 101"
+    assert transport.fileno() == -1
+    sock.send(b"frame")
+    assert far.recv(100) == b"frame"
+    sock.close()
+    far.close()
+
+
+def test_what_the_kernel_holds_for_a_peer_can_be_asked_for() -> None:
+    """SIOCOUTQ: how watch.py tells a slow peer from one that takes nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        near = socket.create_connection(listener.getsockname())
+        far, _ = listener.accept()
+    near.setblocking(False)
+    sent = near.send(b"x" * 50_000_000)
+    held = _in_the_kernel(near.fileno())
+    assert 0 < held < sent  # the rest is in the peer's kernel
+    far.close()
+    near.close()
+
+
+def test_daphnes_access_log_names_the_query_of_a_request() -> None:
+    """The reason for our own write_entry: a query may hold a token."""
+    stream = io.StringIO()
+    log = AccessLogGenerator(stream)
+    details = {"client": "127.0.0.1:1", "path": "/v1/stream?token=secret", "method": "GET", "status": 426, "size": 65}
+    plain = AccessLogGenerator.write_entry
+    try:
+        AccessLogGenerator.write_entry = seam._plain_write_entry
+        log("http", "complete", details)
+        assert "secret" in stream.getvalue()
+        stream.truncate(0)
+        AccessLogGenerator.write_entry = seam._write_entry
+        log("http", "complete", details)
+        assert "secret" not in stream.getvalue()
+        assert "/v1/stream" in stream.getvalue()
+    finally:
+        AccessLogGenerator.write_entry = plain

@@ -1,117 +1,69 @@
-"""The relay and the replica's link where time matters: silence, stalls, slow look-ups, bounded goodbyes.
+"""Opening a replica, the relay, and the time before a session has begun: where time or a bound matters.
 
-In this process, so that the settings can be fractions of a second; the replicas are real servers.
+In this process, so that the settings can be fractions of a second; the replicas are real servers, and the client is a
+real socket (tests/wire_peers.py).
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import hashlib
+import json
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from django.test import override_settings
-from twisted.internet.testing import StringTransport
 from websockets.asyncio.server import ServerConnection
+from websockets.frames import Opcode
 
-from proxy.errors import Close
+from proxy import frames, holding
+from proxy.errors import Close, Ending
 from proxy.forwarding import Handshake
-from proxy.relay import relay
-from proxy.upstream import CLOSE_SECONDS, ReplicaLink, ReplicaUnreachable, open_replica
-from proxy.wire import WireLink
+from proxy.opening import Opening
+from proxy.relay import NotBegun, relay
+from proxy.scanner import FRAGMENT_BYTES
+from proxy.upstream import ReplicaUnreachable, open_replica
 from tests.fake_replica import fake_replica, raw_server
+from tests.wire_peers import Peer, wired
 
 PLAIN = Handshake(query="", subprotocol=None, headers=())
-QUICK_PINGS = override_settings(ROUTER_PING_INTERVAL_SECONDS=0.2, ROUTER_PING_TIMEOUT_SECONDS=0.2)
+KEY = b"\x01\x02\x03\x04"
+QUEUED = json.dumps({"type": "queue_status", "position": 1, "queue_depth": 1})
+REJECTED = json.dumps({"type": "error", "code": "session_rejected", "message": "all slots are taken"})
 
 
-@pytest.fixture
-async def client() -> AsyncIterator[WireLink]:
-    transport = StringTransport()
-    transport.registerProducer(object(), True)
-    link = WireLink(transport, 1024 * 1024)
-    yield link
-    if not link.lost:
-        link.connection_lost()
+async def relayed(client: Peer, opening: Opening, url: str) -> Ending | NotBegun:
+    """One replica's part of a session, with its goodbye."""
+    link = await open_replica(url, PLAIN, 2)
+    async with asyncio.timeout(10):
+        outcome = await relay(client.link, link, opening, "s1")
+        await link.close((outcome.to_replica if isinstance(outcome, Ending) else None) or Close(1001))
+    return outcome
 
 
 def upgraded(then: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> Any:
     """A server's talk: the handshake done right, then `then`."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        key = next(line.split(": ")[1] for line in head.split("\r\n") if line.lower().startswith("sec-websocket-key"))
-        magic = hashlib.sha1(key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest()
-        writer.write(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + base64.b64encode(magic) + b"\r\n\r\n"
-        )
+        writer.write(await handshake_answer(reader))
         await then(reader, writer)
 
     return talk
 
 
-async def stay_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """As a stopped process: the connection stands, nothing comes, nothing is read."""
-    await asyncio.sleep(3600)
-
-
-@QUICK_PINGS
-async def test_a_silent_replica_is_found_by_a_ping(client: WireLink) -> None:
-    """What its client gets is that of a lost replica: worker_failed and 1011."""
-    async with raw_server(upgraded(stay_silent)) as replica:
-        link = await open_replica(replica.url, PLAIN, 2)
-        client.heard_at = time.monotonic() + 3600  # this client is not what the test is about
-        async with asyncio.timeout(5):
-            ending = await relay(client, link, "s1")
-    assert (ending.by, ending.why) == ("replica", "no answer to a ping")
-    assert ending.to_client == Close(1011, "replica_lost")
-
-
-@QUICK_PINGS
-async def test_a_silent_client_is_found_by_a_ping() -> None:
-    """A half-open connection: the replica hears 1001."""
-    transport = StringTransport()
-    transport.registerProducer(object(), True)
-    link = WireLink(transport, 1024)
-    transport.abortConnection = link.connection_lost  # type: ignore[method-assign]  (what a real one leads to)
-    async with fake_replica() as replica:
-        upstream = await open_replica(replica.url, PLAIN, 2)
-        async with asyncio.timeout(5):
-            ending = await relay(link, upstream, "s1")
-        await upstream.close(Close(1000))
-    assert (ending.by, ending.to_replica) == ("client", Close(1001))
-    assert transport.value().startswith(b"\x89\x00")  # it was asked
-
-
-@QUICK_PINGS
-async def test_a_replica_that_is_held_back_is_not_taken_for_dead(client: WireLink) -> None:
-    """While the client takes nothing the replica's answers cannot be read: its silence means nothing."""
-
-    async def flood(connection: ServerConnection) -> None:
-        while True:
-            await connection.send(b"v" * 65_536)
-
-    async with fake_replica(flood) as replica:
-        link = await open_replica(replica.url, PLAIN, 2)
-        client.heard_at = time.monotonic() + 3600
-        client.pauseProducing()
-        relaying = asyncio.create_task(relay(client, link, "s1"))
-        seen = await replica.wait_seen()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.5):  # several ping intervals and timeouts
-                await seen.over.wait()
-        assert not seen.over.is_set()
-        assert not relaying.done()
-        relaying.cancel()
-        await asyncio.wait({relaying})
-        await link.close(Close(1001))
+async def handshake_answer(reader: asyncio.StreamReader) -> bytes:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    key = next(line.split(": ")[1] for line in head.split("\r\n") if line.lower().startswith("sec-websocket-key"))
+    magic = hashlib.sha1(key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest()
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + base64.b64encode(magic) + b"\r\n\r\n"
+    )
 
 
 async def test_a_slow_look_up_is_bounded_and_blocks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,24 +113,6 @@ async def test_names_that_hang_do_not_stop_the_look_ups_of_others(monkeypatch: p
         released.set()
 
 
-async def test_a_goodbye_to_a_replica_that_stopped_reading_is_bounded() -> None:
-    """Its connection is aborted after CLOSE_SECONDS, and nothing of it stays."""
-    async with raw_server(upgraded(stay_silent)) as replica:
-        link = await open_replica(replica.url, PLAIN, 2)
-        sending = asyncio.create_task(_flood(link))
-        await asyncio.wait({sending}, timeout=0.2)
-        started = time.monotonic()
-        await link.close(Close(1001))
-        assert time.monotonic() - started < CLOSE_SECONDS + 1
-        sending.cancel()
-        await asyncio.wait({sending})
-
-
-async def _flood(link: ReplicaLink) -> None:
-    while True:
-        await link.send(b"x" * 1_000_000)
-
-
 async def test_a_cancelled_connect_leaves_nothing_open() -> None:
     """The server sees its connection end at once."""
     reached, over = asyncio.Event(), asyncio.Event()
@@ -197,37 +131,246 @@ async def test_a_cancelled_connect_leaves_nothing_open() -> None:
             await over.wait()
 
 
+async def test_frames_that_come_with_the_handshake_are_not_lost() -> None:
+    """A first message of 200 KB in one piece with the 101, and a head that comes octet by octet (facts: websockets)."""
+    first = frames.build(frames.BINARY, b"v" * 200_000)
+
+    for size in (1_000_000, 1):
+
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, size: int = size) -> None:
+            answer = await handshake_answer(reader)
+            head = answer[: len(answer) if size == 1 else 0]
+            for at in range(0, len(head), size):
+                writer.write(head[at : at + size])
+                await writer.drain()
+                await asyncio.sleep(0)
+            writer.write(answer[len(head) :] + first)
+            await reader.read(-1)
+
+        async with raw_server(talk) as replica, wired(client=True, start=False) as client:
+            opening = Opening(client.link)
+            relaying = asyncio.create_task(relayed(client, opening, replica.url))
+            found = await client.receives(lambda frames: bool(frames))
+            assert [frame.data for frame in found] == [b"v" * 200_000]
+            client.socket.close()
+            await relaying
+            opening.end()
+
+
 @pytest.mark.parametrize(
     "octets", [b"\xc1\x00", b"\x83\x00", b"\x81\x85\0\0\0\0hello", b"\x80\x01x", b"\x89\x7e\x00\x80" + b"x" * 128]
 )
-async def test_garbage_from_a_replica_is_a_lost_replica(client: WireLink, octets: bytes) -> None:
+async def test_garbage_from_a_replica_is_a_lost_replica(octets: bytes) -> None:
     """RSV bits, reserved opcodes, masked frames, a continuation of nothing, a long ping (faults.md, 31)."""
 
     async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"\x81\x02hi" + octets)
         await reader.read(-1)
 
-    async with raw_server(upgraded(send)) as replica:
-        link = await open_replica(replica.url, PLAIN, 2)
-        async with asyncio.timeout(5):
-            ending = await relay(client, link, "s1")
-        await link.close(Close(1001))
+    async with raw_server(upgraded(send)) as replica, wired(client=True, start=False) as client:
+        opening = Opening(client.link)
+        ending = await relayed(client, opening, replica.url)
+        opening.end()
+    assert isinstance(ending, Ending)
     assert ending.to_client == Close(1011, "replica_lost")
     assert "s1" in (ending.error_frame or "")
 
 
 @override_settings(ROUTER_MAX_MESSAGE_BYTES=1000)
-async def test_a_replicas_message_over_the_limit_ends_with_1009(client: WireLink) -> None:
+async def test_a_replicas_message_over_the_limit_ends_with_1009() -> None:
     """As the table of close codes says, whoever sent it."""
 
     async def talk(connection: ServerConnection) -> None:
+        await connection.send("begun")
         await connection.send(b"x" * 1001)
         await connection.wait_closed()
 
-    async with fake_replica(talk) as replica:
-        link = await open_replica(replica.url, PLAIN, 2)
-        async with asyncio.timeout(5):
-            ending = await relay(client, link, "s1")
-        await link.close(ending.to_replica or Close(None))
+    async with fake_replica(talk) as replica, wired(client=True, start=False) as client:
+        opening = Opening(client.link)
+        ending = await relayed(client, opening, replica.url)
+        opening.end()
+    assert isinstance(ending, Ending)
     assert ending.to_client is not None
     assert ending.to_client.code == 1009
+
+
+async def test_a_replica_lost_inside_a_message_leaves_no_error_frame() -> None:
+    """Once a fragment has gone out, a text frame would be part of that message: the close alone says it."""
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frames.build(frames.BINARY, b"v" * 3_000_000)[:2_000_000])
+        await writer.drain()
+
+    async with raw_server(upgraded(send)) as replica, wired(client=True, start=False) as client:
+        opening = Opening(client.link)
+        relaying = asyncio.create_task(relayed(client, opening, replica.url))
+        (fragment,) = await client.receives(lambda frames: bool(frames))
+        ending = await relaying
+        opening.end()
+    assert (len(fragment.data), fragment.fin) == (FRAGMENT_BYTES, False)
+    assert isinstance(ending, Ending)
+    assert (ending.error_frame, ending.to_client) == (None, Close(1011, "replica_lost"))
+
+
+@pytest.mark.parametrize("code", [None, 1001, 1011, 1012, 1013])
+async def test_what_a_client_sent_is_given_to_the_next_replica(code: int | None) -> None:
+    """A replica that is lost, or cannot go on, before the session has begun: all is held (faults.md, 26)."""
+    given: list[str | bytes] = []
+
+    async def give_up(connection: ServerConnection) -> None:
+        await connection.send(QUEUED)
+        given.append(await connection.recv())
+        if code is None:
+            connection.transport.abort()
+        else:
+            await connection.close(code)
+
+    async with fake_replica(give_up) as first, fake_replica() as second, wired(client=True, start=False) as client:
+        opening = Opening(client.link)
+        client.protocol.send_text(b"init", fin=False)
+        client.protocol.send_ping(b"held?")  # answered, and not held
+        client.protocol.send_continuation(b" one", fin=True)
+        client.protocol.send_binary(b"two")
+        await client.sends()
+        outcome = await relayed(client, opening, first.url)
+        assert isinstance(outcome, NotBegun)
+        assert outcome.rejection is None
+        assert opening.repeatable
+        relaying = asyncio.create_task(relayed(client, opening, second.url))
+        found = await client.receives(lambda frames: len(frames) == 4)
+        assert [(frame.opcode, frame.data) for frame in found] == [
+            (Opcode.PONG, b"held?"),
+            (Opcode.TEXT, QUEUED.encode()),
+            (Opcode.TEXT, b"init one"),
+            (Opcode.BINARY, b"two"),
+        ]
+        assert not opening.repeatable
+        assert holding.held_by_all() == 0
+        client.socket.close()
+        await relaying
+        opening.end()
+    assert given == ["init one"]
+
+
+async def test_another_close_is_the_replicas_answer() -> None:
+    """It is passed on, begun or not."""
+
+    async def talk(connection: ServerConnection) -> None:
+        await connection.close(4002, "no such preset")
+
+    async with fake_replica(talk) as replica, wired(client=True, start=False) as client:
+        opening = Opening(client.link)
+        ending = await relayed(client, opening, replica.url)
+        opening.end()
+    assert isinstance(ending, Ending)
+    assert (ending.to_client, ending.error_frame) == (Close(4002, "no such preset"), None)
+
+
+async def test_a_rejection_is_withheld_until_its_close() -> None:
+    """The client hears of it only where no other replica is left; then once, with its close."""
+
+    async def reject(connection: ServerConnection) -> None:
+        await connection.send(REJECTED)
+        await connection.close(1013, "busy")
+
+    async with fake_replica(reject) as replica, wired(client=True, start=False) as client:
+        opening = Opening(client.link)
+        outcome = await relayed(client, opening, replica.url)
+        opening.end()
+        assert isinstance(outcome, NotBegun)
+        assert outcome.rejection is not None
+        assert (outcome.rejection.error_frame, outcome.rejection.to_client) == (REJECTED, Close(1013, "busy"))
+        client.link.write([frames.build(frames.TEXT, b"end")])
+        assert [frame.data for frame in await client.receives(bool)] == [b"end"]
+
+
+async def test_a_rejection_that_something_follows_was_no_last_word() -> None:
+    """It goes on, before what follows."""
+
+    async def talk(connection: ServerConnection) -> None:
+        await connection.send(REJECTED)
+        await connection.send("after all")
+        await connection.close(1000)
+
+    async with fake_replica(talk) as replica, wired(client=True, start=False) as client:
+        opening = Opening(client.link)
+        relaying = asyncio.create_task(relayed(client, opening, replica.url))
+        found = await client.receives(lambda frames: len(frames) == 2)
+        await relaying
+        opening.end()
+    assert [frame.data for frame in found] == [REJECTED.encode(), b"after all"]
+
+
+@pytest.mark.parametrize("said", ['{"type": "error", "code"', "[" * 4000, '["error"]', '{"type": "ltx2_stream_start"}'])
+async def test_any_other_message_begins_the_session(said: str) -> None:
+    """Whatever it is: only queue_status and error come before a beginning."""
+
+    async def talk(connection: ServerConnection) -> None:
+        await connection.send(said)
+        connection.transport.abort()
+
+    async with fake_replica(talk) as replica, wired(client=True, start=False) as client:
+        opening = Opening(client.link)
+        ending = await relayed(client, opening, replica.url)
+        opening.end()
+    assert opening.begun
+    assert isinstance(ending, Ending)
+
+
+@override_settings(ROUTER_HOLD_BYTES=100_000)
+async def test_past_the_bound_of_a_hold_the_client_waits_until_it_has_a_replica() -> None:
+    """Its reading is paused, nothing is lost; but then it is for this replica or none."""
+    message = b"x" * 1_000_000
+
+    async with fake_replica() as replica, wired(client=True, start=False) as client:
+        opening = Opening(client.link)
+        sending = asyncio.create_task(client.sends(frames.build(frames.BINARY, message, KEY) * 3))
+        async with asyncio.timeout(5):
+            while not client.link.reading_paused:
+                await asyncio.sleep(0.005)
+        assert holding.held_by_all() <= 100_000 + FRAGMENT_BYTES + 262_144
+        relaying = asyncio.create_task(relayed(client, opening, replica.url))
+        found = await client.receives(lambda frames: len(frames) == 3)
+        await sending
+        assert [frame.data == message for frame in found] == [True] * 3
+        client.socket.close()
+        await relaying
+        opening.end()
+    assert holding.held_by_all() == 0
+
+
+@override_settings(ROUTER_HOLD_TOTAL_BYTES=100_000)
+async def test_the_bound_of_all_holds_together_holds_too() -> None:
+    """One client's init must not be another's chance to exhaust the memory."""
+    frame = frames.build(frames.BINARY, b"x" * 60_000, KEY)
+    async with wired(client=True, start=False) as one, wired(client=True, start=False) as two:
+        openings = [Opening(one.link), Opening(two.link)]
+        for peer in (one, two):
+            await peer.sends(frame)
+        async with asyncio.timeout(5):
+            while not two.link.reading_paused:
+                await asyncio.sleep(0.005)
+        for opening in openings:
+            opening.end()
+    assert holding.held_by_all() == 0
+
+
+async def test_a_client_that_closes_at_once_is_heard_to_its_end() -> None:
+    """All that it sent, then its close, also where its replica opens only then."""
+    async with fake_replica(quiet) as replica, wired(client=True, start=False) as client:
+        opening = Opening(client.link)
+        client.protocol.send_binary(b"x" * 100_000)
+        client.protocol.send_close(4000, "bye")
+        await client.sends()
+        ending = await relayed(client, opening, replica.url)
+        seen = await replica.wait_seen()
+        async with asyncio.timeout(5):
+            await seen.over.wait()
+        opening.end()
+    assert isinstance(ending, Ending)
+    assert (seen.messages, seen.close_code, seen.close_reason) == ([b"x" * 100_000], 4000, "bye")
+
+
+async def quiet(connection: ServerConnection) -> None:
+    async for message in connection:
+        connection.seen.messages.append(message)  # type: ignore[attr-defined]

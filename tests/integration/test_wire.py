@@ -1,233 +1,302 @@
-"""A client by its bytes (proxy/wire.py): flow control, limits and departures, on a transport in memory.
-
-What a real socket cannot be made to do on time: a client that takes half a frame, or floods with pings.
-"""
+"""A peer by the octets of its connection (proxy/wire.py, proxy/watch.py), on real sockets."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import gc
+import time
+from typing import Any
 
 import pytest
-from twisted.internet.testing import StringTransport
-from websockets.client import ClientProtocol
-from websockets.frames import Frame
-from websockets.protocol import State
-from websockets.uri import parse_uri
+from django.test import override_settings
+from websockets.frames import Opcode
 
+from proxy import frames, wire
 from proxy.errors import Close
-from proxy.links import LinkClosed
+from proxy.links import Departure
+from proxy.scanner import Scanner
+from proxy.watch import Watch
 from proxy.wire import HIGH_BYTES, PONG_BYTES, WireLink
+from tests.wire_peers import Peer, wired
 
-LIMIT = 4 * 1024 * 1024
+QUICK_PINGS = override_settings(ROUTER_PING_INTERVAL_SECONDS=0.2, ROUTER_PING_TIMEOUT_SECONDS=0.2)
+QUICK_STALLS = override_settings(ROUTER_STALL_TIMEOUT_SECONDS=0.4)
+LARGE = frames.build(frames.BINARY, b"x" * 8_000_000)
+KEY = b"\x01\x02\x03\x04"
 
 
-class Peer:
-    """A client at the other end of the transport in memory."""
+class Source:
+    """The link that is paused while another takes no more."""
 
     def __init__(self) -> None:
-        self.transport = StringTransport()
-        self.transport.registerProducer(object(), True)  # the HTTP channel
-        self.link = WireLink(self.transport, LIMIT)
-        self.protocol = ClientProtocol(parse_uri("ws://localhost/"), state=State.OPEN, max_size=None)
+        self.paused = False
 
-    def sends(self) -> None:
-        """Deliver what `self.protocol` has been asked to send."""
-        self.link.data_received(b"".join(self.protocol.data_to_send()))
+    def pause_reading(self) -> None:
+        self.paused = True
 
-    def receives(self) -> list[Frame]:
-        """The frames that have reached the client since the last call."""
-        self.protocol.receive_data(self.transport.value())
-        self.transport.clear()
-        return [event for event in self.protocol.events_received() if isinstance(event, Frame)]
+    def resume_reading(self) -> None:
+        self.paused = False
 
 
-@pytest.fixture
-async def peer() -> Iterator[Peer]:  # type: ignore[misc]
-    peer = Peer()
-    yield peer
-    if not peer.link.lost:
-        peer.link.connection_lost()
+async def within(seconds: float, peer: Peer) -> Departure:
+    """How the peer left, as its link says, in at most so many seconds."""
+    async with asyncio.timeout(seconds):
+        return await asyncio.shield(peer.link.gone)
 
 
-async def test_send_waits_until_the_client_has_taken_the_message(peer: Peer) -> None:
-    """Push-back: a message is not "sent" while the client takes none of it."""
-    peer.link.pauseProducing()
-    sending = asyncio.create_task(peer.link.send(b"x" * 1_000_000))
-    await asyncio.sleep(0)
-    assert not sending.done()
-    assert peer.transport.value() == b""
-    peer.link.resumeProducing()
-    await sending
-    (frame,) = peer.receives()
-    assert frame.data == b"x" * 1_000_000
+async def test_what_came_with_the_handshake_comes_first() -> None:
+    """And none of it before start()."""
+    hello = frames.build(frames.TEXT, b"hello")
+    async with wired(client=False, early=hello[:3], start=False) as peer:
+        await peer.sends(hello[3:])
+        peer.link.start(peer.sink)
+        await peer.link_takes(hello)
 
 
-async def test_a_pong_never_lands_inside_a_message(peer: Peer) -> None:
-    """A ping that comes while a message is half sent is answered after it."""
-    taken: list[bytes] = []
-
-    def take_one(data: bytes) -> None:
-        taken.append(data)
-        peer.link.pauseProducing()
-
-    peer.transport.write = take_one  # type: ignore[method-assign]
-    sending = asyncio.create_task(peer.link.send(b"x" * 1_000_000))
-    await asyncio.sleep(0)
-    peer.protocol.send_ping(b"now")
-    peer.sends()
-    while not sending.done() or peer.link._outbox:
-        peer.link.resumeProducing()
-        await asyncio.sleep(0)
-    peer.protocol.receive_data(b"".join(taken))
-    frames = [event for event in peer.protocol.events_received() if isinstance(event, Frame)]
-    assert [frame.opcode.name for frame in frames] == ["BINARY", "PONG"]
-    assert len(taken) > 3
+async def test_pings_are_answered_where_the_link_is_asked_to() -> None:
+    """And neither pings nor pongs are handed on."""
+    async with wired(client=True) as peer:
+        peer.protocol.send_ping(b"are you there")
+        peer.protocol.send_pong(b"nobody asked")
+        peer.protocol.send_text(b"hello")
+        await peer.sends()
+        pong = await peer.hears(Opcode.PONG)
+        assert pong.data == b"are you there"
+        async with asyncio.timeout(5):
+            while not peer.taken:
+                await asyncio.sleep(0.005)
+        assert [payload for _, payload, _ in frames.split(b"".join(peer.taken))] == [
+            frames.apply_mask(b"hello", peer.taken[0][2:6])
+        ]
 
 
-async def test_a_cancelled_send_still_sends_the_whole_frame(peer: Peer) -> None:
-    """What has been begun is finished: half a frame would make everything after it garbage."""
-    peer.link.pauseProducing()
-    sending = asyncio.create_task(peer.link.send("first"))
-    await asyncio.sleep(0)
-    sending.cancel()
-    await asyncio.wait({sending})
-    peer.link.resumeProducing()
-    await peer.link.send("second")
-    assert [frame.data for frame in peer.receives()] == [b"first", b"second"]
+async def test_pings_and_pongs_pass_where_the_other_side_takes_frames() -> None:
+    """As they came; but the pong to a ping of the router's own is for the router."""
+    async with wired(client=False) as peer:
+        peer.link.answers_pings = False
+        peer.link.ping()
+        asked = await peer.hears(Opcode.PING)
+        foreign = frames.build(frames.PING, b"a") + frames.build(frames.PONG, b"b")
+        await peer.sends(foreign + frames.build(frames.PONG, bytes(asked.data)) + frames.build(frames.TEXT, b"c"))
+        await peer.link_takes(foreign + frames.build(frames.TEXT, b"c"))
 
 
-async def test_a_ping_flood_from_a_client_that_does_not_read_is_bounded(peer: Peer) -> None:
-    """Older pings go unanswered rather than their pongs filling the memory (RFC 6455 §5.5.3)."""
-    peer.link.pauseProducing()
-    for _ in range(5_000):
-        peer.protocol.send_ping(b"x" * 125)
-        peer.sends()
-    assert peer.link._outbox_bytes <= PONG_BYTES + 127
+async def test_what_a_peer_does_not_take_pauses_the_other_side() -> None:
+    """Push-back: paused above HIGH_BYTES, resumed when it has been taken, all of it delivered."""
+    async with wired(client=True) as peer:
+        source: Any = Source()
+        peer.link.source = source
+        written = 0
+        while not source.paused:
+            peer.link.write([frames.build(frames.BINARY, b"x" * 65_536)])
+            written += 1
+        assert HIGH_BYTES < peer.link.unsent < HIGH_BYTES + 100_000
+        found = await peer.receives(lambda frames: len(frames) == written)
+        assert all(len(frame.data) == 65_536 for frame in found)
+        assert not source.paused
 
 
-async def test_reading_pauses_when_the_replica_takes_nothing(peer: Peer) -> None:
-    """A client that floods is pushed back, and read again once its messages are taken."""
-    message = b"x" * 65_536
-    receiving = asyncio.create_task(peer.link.receive())
-    for _ in range(HIGH_BYTES // len(message) + 2):
-        peer.protocol.send_binary(message)
-        peer.sends()
-        await asyncio.sleep(0)
-    assert await receiving == message
-    assert peer.link.paused
-    assert peer.transport.producerState == "paused"
-    while peer.link.paused:
-        assert await peer.link.receive() == message
-    assert peer.transport.producerState == "producing"
+async def test_a_pong_never_lands_inside_a_message() -> None:
+    """A ping that comes while a message is half sent is answered behind it."""
+    async with wired(client=True) as peer:
+        peer.link.write([LARGE])
+        assert peer.link.unsent
+        peer.protocol.send_ping(b"now")
+        await peer.sends()
+        found = await peer.receives(lambda frames: len(frames) == 2)
+        assert [frame.opcode for frame in found] == [Opcode.BINARY, Opcode.PONG]
 
 
-async def test_many_tiny_messages_are_bounded_too(peer: Peer) -> None:
-    """Bytes alone would let a million empty messages through."""
-    for _ in range(100):
-        peer.protocol.send_text(b"")
-    peer.sends()
-    assert peer.transport.producerState == "paused"
+async def test_a_ping_flood_from_a_client_that_does_not_read_is_bounded() -> None:
+    """Pings go unanswered rather than their pongs filling the memory (RFC 6455 §5.5.3; faults.md, 10)."""
+    async with wired(client=True) as peer:
+        peer.link.write([LARGE])
+        before = peer.link.unsent
+        for _ in range(200):
+            await peer.sends(frames.build(frames.PING, b"x" * 125, KEY) * 100)
+        assert peer.link.unsent <= before + PONG_BYTES + 127  # the one that reaches the bound
 
 
-async def test_all_messages_are_given_before_the_departure(peer: Peer) -> None:
-    """A client's last words are its replica's to hear, then its close."""
-    peer.protocol.send_text(b"one")
-    peer.protocol.send_text(b"two")
-    peer.protocol.send_close(4001, "bye")
-    peer.sends()
-    assert [await peer.link.receive(), await peer.link.receive()] == ["one", "two"]
-    with pytest.raises(LinkClosed) as closed:
-        await peer.link.receive()
-    assert closed.value.close == Close(4001, "bye")
-    assert (await peer.link.wait_gone()).close == Close(4001, "bye")
+@QUICK_STALLS
+async def test_a_peer_that_takes_nothing_is_refused_after_the_stall_limit() -> None:
+    """1008 (faults.md, 4)."""
+    async with wired(client=True) as peer:
+        peer.link.write([LARGE])
+        gone = await within(5, peer)
+        assert gone.refused == Close(1008, "takes too little of what it is sent")
 
 
-async def test_text_that_is_not_utf8_is_refused_with_1007(peer: Peer) -> None:
-    """RFC 6455 §8.1."""
-    peer.link.data_received(b"\x81\x82\0\0\0\0\xff\xfe")
-    gone = await peer.link.wait_gone()
-    assert gone.refused is not None
-    assert gone.refused.code == 1007
-    (frame,) = peer.receives()
-    assert frame.data[:2] == (1007).to_bytes(2, "big")
+@QUICK_STALLS
+async def test_a_peer_that_takes_a_little_at_a_time_is_not_stalled() -> None:
+    """Slow is not stalled: every octet arrives (faults.md, 5)."""
+    async with wired(client=True) as peer:
+        peer.link.write([LARGE])
+        loop, taken, started = asyncio.get_running_loop(), 0, time.monotonic()
+        while time.monotonic() - started < 1.5 and taken < len(LARGE):
+            taken += len(await loop.sock_recv(peer.socket, 40_000))
+            await asyncio.sleep(0.05)
+        assert not peer.link.gone.done()
+        assert peer.link.unsent
 
 
-@pytest.mark.parametrize(
-    ("octets", "code"),
-    [
-        (b"\x81\x05hello", 1002),  # not masked
-        (b"\xc1\x80\0\0\0\0", 1002),  # RSV1
-        (b"\x83\x80\0\0\0\0", 1002),  # reserved opcode
-        (b"\x80\x80\0\0\0\0", 1002),  # continuation of nothing
-        (b"\x09\x80\0\0\0\0", 1002),  # fragmented ping
-        (b"\x88\x81\0\0\0\0x", 1002),  # close with half a code
-        (b"\x88\x82\0\0\0\0\x03\xed", 1002),  # close 1005
-        (b"\x82\xff" + (LIMIT + 1).to_bytes(8, "big") + b"\0\0\0\0", 1009),
-    ],
-)
-async def test_what_rfc_6455_forbids_ends_the_link(peer: Peer, octets: bytes, code: int) -> None:
-    """The client is told why, and the relay that it is gone; nothing is buffered of an oversize message."""
-    peer.link.data_received(octets)
-    gone = await peer.link.wait_gone()
-    assert gone.close is None
-    assert gone.refused is not None
-    assert gone.refused.code == code
+@QUICK_STALLS
+async def test_a_peer_that_sends_nothing_inside_a_frame_is_refused() -> None:
+    """Less than 1 KiB in the stall limit: 1008 (faults.md, 6)."""
+    async with wired(client=True) as peer:
+        await peer.sends(frames.build(frames.BINARY, b"x" * 5000, KEY)[:100])
+        gone = await within(5, peer)
+        assert gone.refused == Close(1008, "sends too little inside a frame")
 
 
-async def test_data_after_a_close_is_ignored(peer: Peer) -> None:
-    """RFC 6455 §1.4: what comes after a close frame is discarded."""
-    peer.protocol.send_close(1000, "")
-    peer.sends()
-    peer.link.data_received(b"\x81\x85\0\0\0\0hello")
-    with pytest.raises(LinkClosed):
-        await peer.link.receive()
-    assert peer.link.received_frames == 0
+@QUICK_STALLS
+async def test_a_peer_that_is_kept_from_sending_is_not_stalled() -> None:
+    """What we do not read it cannot send."""
+    async with wired(client=False) as peer:
+        await peer.sends(frames.build(frames.BINARY, b"x" * 5000)[:100])
+        while not peer.link.partial:
+            await asyncio.sleep(0.005)
+        peer.link.pause_reading()
+        with pytest.raises(TimeoutError):
+            await within(1.5, peer)
 
 
-async def test_after_our_close_a_client_that_sends_on_is_read_to_its_answer(peer: Peer) -> None:
+@QUICK_PINGS
+@pytest.mark.parametrize("client", [True, False])
+async def test_a_silent_peer_is_found_by_a_ping(client: bool) -> None:
+    """Nothing in the ping interval, and no answer in the timeout (faults.md, 3 and 29)."""
+    async with wired(client=client) as peer:
+        gone = await within(5, peer)
+        assert gone == Departure(None, "no answer to a ping")
+        assert (await peer.hears(Opcode.PING)).opcode is Opcode.PING
+
+
+@QUICK_PINGS
+async def test_any_octet_is_a_sign_of_life() -> None:
+    """Also half a frame, which leaves no room for a pong."""
+    async with wired(client=False) as peer:
+        octets = frames.build(frames.BINARY, b"x" * 100)
+        for at in range(20):
+            await peer.sends(octets[at : at + 1])
+            await asyncio.sleep(0.1)
+        assert not peer.link.gone.done()
+
+
+@QUICK_PINGS
+async def test_the_silence_of_a_peer_that_is_held_back_means_nothing() -> None:
+    """While its octets are not read, neither would its pong be."""
+    async with wired(client=False) as peer:
+        peer.link.pause_reading()
+        with pytest.raises(TimeoutError):
+            await within(1.5, peer)
+
+
+@pytest.mark.parametrize("unread", [100, 8_000_000])
+async def test_a_client_that_leaves_behind_unread_octets_is_found(unread: int) -> None:
+    """While its reading is paused the event loop says nothing of it: found within 2 s (faults.md, 15)."""
+    async with wired(client=True) as peer:
+        peer.link.pause_reading()
+        sending = asyncio.ensure_future(peer.sends(b"x" * unread))
+        await asyncio.wait({sending}, timeout=0.2)
+        sending.cancel()
+        peer.socket.close()
+        assert (await within(2, peer)).close is None
+
+
+async def test_a_replica_that_leaves_behind_unread_octets_is_read_to_its_end() -> None:
+    """All that it sent before its close is its client's (faults.md, 32)."""
+    async with wired(client=False) as peer:
+        peer.link.pause_reading()
+        data = frames.build(frames.BINARY, b"x" * 10_000)
+        await peer.sends(data + frames.build_close(4001, "done"))
+        peer.socket.close()
+        with pytest.raises(TimeoutError):
+            await within(1.2, peer)
+        peer.link.resume_reading()
+        assert (await within(5, peer)).close == Close(4001, "done")
+        await peer.link_takes(data)
+
+
+async def test_all_that_was_written_arrives_before_the_close() -> None:
+    """However long the peer takes for it."""
+    async with wired(client=True) as peer:
+        peer.link.write([LARGE])
+        closing = asyncio.create_task(peer.link.close(Close(4001, "why")))
+        found = await peer.receives(lambda frames: frames and frames[-1].opcode is Opcode.CLOSE)
+        assert [len(frame.data) for frame in found] == [8_000_000, 5]
+        await peer.sends()  # its answer
+        async with asyncio.timeout(5):
+            await closing
+        assert peer.link.lost
+
+
+async def test_a_peer_that_never_answers_a_close_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a bounded time, whether it has taken what was written or takes nothing."""
+    for name in ("CLOSE_SECONDS", "STALL_SECONDS", "HANG_UP_SECONDS"):
+        monkeypatch.setattr(wire, name, 0.2)
+    for written in (b"", LARGE):
+        async with wired(client=True) as peer:
+            peer.link.write([written])
+            async with asyncio.timeout(5):
+                await peer.link.close(Close(1012, "bye"))
+            assert peer.link.lost
+
+
+async def test_after_our_close_a_client_that_sends_on_is_read_to_its_answer() -> None:
     """What it sends is dropped, not kept, and never holds back its own close."""
-    closing = asyncio.create_task(peer.link.close(Close(1012, "bye")))
-    await asyncio.sleep(0)
-    for _ in range(100):
-        peer.protocol.send_binary(b"x" * 65_536)
-        peer.sends()
-    assert peer.transport.producerState == "producing"
-    peer.protocol.receive_data(peer.transport.value())  # it sees our close, and answers
-    peer.sends()
-    assert peer.transport.disconnecting
-    peer.link.connection_lost()
-    await closing
+    async with wired(client=True) as peer:
+        closing = asyncio.create_task(peer.link.close(Close(1012, "bye")))
+        await peer.sends(frames.build(frames.BINARY, b"x" * 65_536, KEY) * 100)
+        assert (await peer.hears(Opcode.CLOSE)).opcode is Opcode.CLOSE
+        await peer.sends()
+        async with asyncio.timeout(5):
+            await closing
+        assert peer.taken == []
 
 
-async def test_fragments_are_joined_and_limited_together(peer: Peer) -> None:
-    """The limit is for the message, however it is cut."""
-    peer.protocol.send_binary(b"x" * (LIMIT - 1), fin=False)
-    peer.protocol.send_continuation(b"xx", fin=True)
-    peer.sends()
-    gone = await peer.link.wait_gone()
-    assert gone.refused is not None
-    assert gone.refused.code == 1009
+async def test_data_after_a_close_is_ignored() -> None:
+    """RFC 6455 §1.4 (faults.md, 12); the close is echoed."""
+    async with wired(client=True) as peer:
+        hello = frames.build(frames.TEXT, b"hello", KEY)
+        await peer.sends(hello + frames.build_close(4000, "bye", KEY) + hello)
+        assert (await within(5, peer)).close == Close(4000, "bye")
+        assert (await peer.hears(Opcode.CLOSE)).data == b"\x0f\xa0bye"
+        await peer.link_takes(hello)
 
 
-async def test_a_lost_connection_ends_a_send_that_waits(peer: Peer) -> None:
-    """Nobody waits for a client that is no more."""
-    peer.link.pauseProducing()
-    sending = asyncio.create_task(peer.link.send(b"x" * 1_000_000))
-    await asyncio.sleep(0)
-    peer.link.connection_lost()
-    with pytest.raises(LinkClosed):
-        await sending
+@pytest.mark.parametrize(("octets", "code"), [(b"\x81\x02hi", 1002), (b"\xc1\x80\0\0\0\0", 1002)])
+async def test_a_peer_that_breaks_the_protocol_is_told_why(octets: bytes, code: int) -> None:
+    """What came before is handed on; then the close says it, and the connection ends."""
+    async with wired(client=True) as peer:
+        hello = frames.build(frames.TEXT, b"hello", KEY)
+        await peer.sends(hello + octets)
+        gone = await within(5, peer)
+        assert gone.refused is not None
+        closing = asyncio.create_task(peer.link.close(gone.refused))
+        assert int.from_bytes((await peer.hears(Opcode.CLOSE)).data[:2], "big") == code
+        peer.socket.close()
+        async with asyncio.timeout(5):
+            await closing
+        await peer.link_takes(hello)
 
 
-async def test_after_the_end_nothing_of_the_connection_is_kept(peer: Peer) -> None:
-    """A session's buffers and its transport go with it."""
-    peer.protocol.send_text(b"unread")
-    peer.sends()
-    peer.link.pauseProducing()
-    asyncio.create_task(peer.link.send(b"x" * 100_000)).add_done_callback(lambda task: task.exception())
-    await asyncio.sleep(0)
-    peer.link.connection_lost()
-    await peer.link.close(Close(1000))
-    assert not peer.link._outbox
-    assert peer.link._transport is None
+def live_objects() -> int:
+    return sum(isinstance(found, WireLink | Watch | Scanner) for found in gc.get_objects())
+
+
+async def test_after_the_end_nothing_of_a_link_is_kept() -> None:
+    """No reference cycle: what a session held is free when it ends, not when the collector comes by."""
+    gc.collect()
+    before = live_objects()
+    gc.disable()
+    try:
+        async with wired(client=True) as peer:
+            await peer.sends(frames.build(frames.BINARY, b"x" * 100_000, KEY)[:50_000])
+            while not peer.link.partial:
+                await asyncio.sleep(0.005)
+            peer.link.source = peer.link  # the worst case of a link that holds another
+            peer.link.write([LARGE])
+        del peer
+        await asyncio.sleep(0)
+        assert live_objects() == before
+    finally:
+        gc.enable()

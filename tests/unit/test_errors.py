@@ -65,7 +65,7 @@ def test_the_client_is_told(ending: errors.Ending, code: int, reason: str, frame
         (errors.client_closed(Close(4001, "why")), Close(4001, "why")),
         (errors.client_closed(Close(None)), Close(None)),
         (errors.client_vanished(), Close(1001)),
-        (errors.client_broke_the_protocol(Close(1009)), Close(1001)),
+        (errors.client_refused(Close(1009), "message over the limit"), Close(1001)),
         (errors.router_stops(), Close(1001)),
     ],
 )
