@@ -24,12 +24,34 @@ class DatabaseAway(Exception):
     """The database did not answer within DATABASE_TIMEOUT_SECONDS, or answered with an error."""
 
 
+class _Read:
+    """One reading of the database, for all that ask before it begins."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.begun = False
+        self.result = loop.run_in_executor(_thread, self._run)
+
+    def _run(self) -> list[Candidate]:
+        self.begun = True
+        return _read()
+
+
+_latest: _Read | None = None
+
+
 async def ranked_replicas() -> list[Candidate]:
-    """The replicas a session may go to, best first; empty when there is none. Raises DatabaseAway."""
+    """The replicas a session may go to, best first; empty when there is none. Raises DatabaseAway.
+
+    All that ask while one reading runs share the next one: a storm of clients costs two readings, not one each.
+    """
+    global _latest
     loop = asyncio.get_running_loop()
+    if _latest is None or _latest.begun or _latest.loop is not loop:
+        _latest = _Read(loop)
     try:
         async with asyncio.timeout(settings.DATABASE_TIMEOUT_SECONDS):
-            return await loop.run_in_executor(_thread, _read)
+            return list(await asyncio.shield(_latest.result))
     except (DatabaseError, InterfaceError, TimeoutError) as error:
         raise DatabaseAway from error
 
