@@ -126,6 +126,7 @@ class WireLink(asyncio.Protocol):
             self._sink(units)  # type: ignore[arg-type]  # no event is among them
 
     def eof_received(self) -> None:
+        self._fd = -1  # the transport closes itself
         self._leave(Departure(None))
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -248,11 +249,8 @@ class WireLink(asyncio.Protocol):
 
     def _send(self, units: Sequence[Octets]) -> None:
         """Straight to the socket while nothing waits before it; what it does not take waits in the transport."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
         sent = 0
-        if self._fd >= 0 and not transport.get_write_buffer_size():
+        if self._fd >= 0 and not self._transport.get_write_buffer_size():
             try:
                 sent = os.write(self._fd, units[0]) if len(units) == 1 else os.writev(self._fd, units[:MAX_PIECES])
             except (BlockingIOError, InterruptedError):
@@ -265,9 +263,9 @@ class WireLink(asyncio.Protocol):
             self.written += size
             if sent >= size:
                 sent -= size
-                continue
-            transport.write(memoryview(unit)[sent:] if sent else unit)
-            sent = 0
+            elif self._transport is not None and not self._transport.is_closing():
+                self._transport.write(memoryview(unit)[sent:] if sent else unit)
+                sent = 0
 
     def _new_mask(self) -> bytes:
         return b"" if self._client else secrets.token_bytes(4)
@@ -297,9 +295,11 @@ class WireLink(asyncio.Protocol):
             else:
                 self._end_writing()  # a large message may be on its way here: it sees our close, and an end
         if not await self._within(CLOSE_SECONDS, self._over):
+            if self._watch is not None and self._watch.outstanding():
+                self.abort()  # it takes nothing, not even our end
             self._end_writing()
-        elif self._client and self._transport is not None:
-            self._transport.close()  # of the two it is the server who ends the connection first (§7.1.1)
+        elif self._client:
+            self._close_transport()  # of the two it is the server who ends the connection first (§7.1.1)
         await self._within(HANG_UP_SECONDS, self._lost)
         self.abort()
         await asyncio.wait({self._lost})
@@ -325,12 +325,17 @@ class WireLink(asyncio.Protocol):
         if sock is not None and sock.fileno() >= 0:
             # A reset, so that the kernel keeps nothing for a peer that takes nothing.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._fd = -1
         self._transport.abort()
 
     def _end_writing(self) -> None:
-        if self._transport is None or self._transport.is_closing():
-            return
-        if self._transport.can_write_eof():
+        if self._transport is not None and not self._transport.is_closing() and self._transport.can_write_eof():
+            self._fd = -1
             self._transport.write_eof()
         else:
+            self._close_transport()
+
+    def _close_transport(self) -> None:
+        if self._transport is not None:
+            self._fd = -1
             self._transport.close()
