@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from proxy import frames
 from proxy.errors import INTERNAL_ERROR, Close
@@ -59,10 +60,11 @@ class Opening:
             self._replay.cancel()
             await asyncio.wait({self._replay})
 
-    async def all_given(self, seconds: float) -> None:
-        """Wait until the replica has been given all that is held, at most `seconds`."""
-        if self._replay is not None:
-            await asyncio.wait({self._replay}, timeout=seconds)
+    async def all_given(self) -> None:
+        """Wait until the replica has been given all that is held, or is lost: its watch ends one that takes nothing."""
+        if self._replay is not None and self._replica is not None:
+            gone: asyncio.Future[Any] = self._replica.gone
+            await asyncio.wait((self._replay, gone), return_when=asyncio.FIRST_COMPLETED)
 
     def end(self) -> None:
         """Let go of what is held, and of both links."""

@@ -15,8 +15,6 @@ from proxy.errors import Close, Ending
 from proxy.links import Departure, Link
 from proxy.opening import Opening
 
-# A client that closes before its replica has been given all: for so long it still is.
-LAST_WORDS_SECONDS = 5.0
 # Codes with which a server says that it cannot go on, not that the session is over (design, decision 3).
 CANNOT_GO_ON = {errors.GOING_AWAY, errors.INTERNAL_ERROR, errors.SERVICE_RESTART, errors.TRY_AGAIN_LATER}
 
@@ -38,7 +36,7 @@ async def relay(client: Link, replica: Link, opening: Opening, session: str) -> 
     await asyncio.wait({client.gone, replica.gone}, return_when=asyncio.FIRST_COMPLETED)
     if client.gone.done():
         if client.gone.result().close is not None:
-            await opening.all_given(LAST_WORDS_SECONDS)
+            await opening.all_given()
         return client_departed(client.gone.result())
     departure = replica.gone.result()
     if not opening.begun and (departure.close is None or departure.close.code in CANNOT_GO_ON):

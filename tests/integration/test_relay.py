@@ -24,9 +24,10 @@ from websockets.frames import Opcode
 from proxy import frames, holding
 from proxy.errors import Close, Ending
 from proxy.forwarding import Handshake
+from proxy.frames import CloseFrame
 from proxy.opening import Opening
 from proxy.relay import NotBegun, relay
-from proxy.scanner import FRAGMENT_BYTES
+from proxy.scanner import FRAGMENT_BYTES, Scanner
 from proxy.upstream import ReplicaUnreachable, open_replica
 from tests.fake_replica import fake_replica, raw_server
 from tests.wire_peers import Peer, wired
@@ -369,6 +370,33 @@ async def test_a_client_that_closes_at_once_is_heard_to_its_end() -> None:
         opening.end()
     assert isinstance(ending, Ending)
     assert (seen.messages, seen.close_code, seen.close_reason) == ([b"x" * 100_000], 4000, "bye")
+
+
+async def test_a_client_that_closes_behind_much_is_heard_by_a_slow_replica() -> None:
+    """However long the replica takes for it: only one that takes nothing is given up."""
+    message = b"x" * 12_000_000
+
+    async def slow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(262_144):
+            received.append(data)
+            await asyncio.sleep(0.01)
+
+    received: list[bytes] = []
+    async with raw_server(upgraded(slow)) as replica, wired(client=True, start=False) as client:
+        opening = Opening(client.link)
+        sending = asyncio.create_task(
+            client.sends(frames.build(frames.BINARY, message, KEY) + frames.build_close(4000, "bye", KEY))
+        )
+        relaying = asyncio.create_task(relayed(client, opening, replica.url))
+        await sending
+        ending = await relaying
+        opening.end()
+    assert isinstance(ending, Ending)
+    octets = b"".join(received)
+    scanner = Scanner(masked=True, max_message_bytes=48 * 1024 * 1024)
+    last = scanner.feed(octets)[-1]
+    assert (scanner.frames, scanner.payload_bytes) == (12, len(message))
+    assert last == CloseFrame(4000, "bye")
 
 
 async def quiet(connection: ServerConnection) -> None:
