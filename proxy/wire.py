@@ -300,17 +300,17 @@ class WireLink(asyncio.Protocol):
             self._end_writing()
         elif self._client:
             self._close_transport()  # of the two it is the server who ends the connection first (§7.1.1)
-        await self._within(HANG_UP_SECONDS, self._lost)
-        self.abort()
-        await asyncio.wait({self._lost})
+        if not await self._within(HANG_UP_SECONDS, self._lost):
+            self.abort()
+            await asyncio.wait({self._lost})
 
     async def _within(self, seconds: float, future: asyncio.Future[None]) -> bool:
         """Wait for `future` for so long, and longer as long as the peer takes of what was written."""
         deadline = self._loop.time() + GOODBYE_SECONDS
         idle, taken = 0.0, 0
-        while self._watch is not None and self._loop.time() < deadline:
+        while not future.done() and self._watch is not None and self._loop.time() < deadline:
             await asyncio.wait({future}, timeout=min(seconds, LOOK_SECONDS))
-            if future.done() or idle >= (max(seconds, STALL_SECONDS) if self._watch.outstanding() else seconds):
+            if idle >= (max(seconds, STALL_SECONDS) if self._watch.outstanding() else seconds):
                 break
             idle, before, taken = idle + min(seconds, LOOK_SECONDS), taken, self._watch.taken()
             if taken - before >= PROGRESS_BYTES:

@@ -9,10 +9,12 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "routerproject.settings")
 django.setup(set_prefix=False)
 
-from proxy import consumers, daphne, routing  # noqa: E402  (models need the setup above)
+from proxy import consumers, daphne, memory, routing  # noqa: E402  (models need the setup above)
 from routerproject.checks import refuse_to_start  # noqa: E402
 
 refuse_to_start()
 daphne.install(at_shutdown=consumers.end_all_sessions)
 
 application = ProtocolTypeRouter({"http": get_asgi_application(), "websocket": routing.application()})
+
+memory.settle()
