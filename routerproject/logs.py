@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from pythonjsonlogger.core import RESERVED_ATTRS
+
 # At DEBUG or INFO these print request headers (ROUTER_UPSTREAM_AUTHORIZATION is one) and internal URLs.
 QUIET_LOGGERS = ("websockets", "httpx", "httpcore", "hpack", "asyncio", "twisted", "autobahn")
 
@@ -20,6 +22,8 @@ def logging_config(level: str, style: str) -> dict[str, Any]:
         "json": {
             "()": "pythonjsonlogger.json.JsonFormatter",
             "format": "%(asctime)s %(levelname)s %(name)s %(message)s",
+            # Django's records carry the request, whose text holds its query.
+            "reserved_attrs": [*RESERVED_ATTRS, "request"],
             "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
         },
     }

@@ -29,7 +29,8 @@ COMMANDS = {
     # The options that README.md names for uvicorn.
     "uvicorn": [
         "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws-max-size", str(MAX_MESSAGE_BYTES),
-        "--ws-per-message-deflate", "false", "--no-proxy-headers", "--log-level", "warning",
+        "--ws-per-message-deflate", "false", "--no-proxy-headers", "--no-access-log",
+        "--timeout-graceful-shutdown", "5",
         "routerproject.asgi:application",
     ],
 }  # fmt: skip

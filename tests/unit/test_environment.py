@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import logging.config
 import multiprocessing
 import stat
 from pathlib import Path
@@ -143,3 +145,13 @@ def test_not_ready_is_an_answer_and_no_fault(path: str, status: int, expected: b
     log_response("%s", path, response=response, request=RequestFactory().get(path), logger=logger)
     assert bool(found) is expected
     assert logging_config("INFO", "text")["loggers"]["django.request"]["filters"] == ["answers"]
+
+
+def test_a_line_of_json_holds_no_request() -> None:
+    """Django's records carry the request, and its text the query, which may hold a token."""
+    factory = dict(logging_config("INFO", "json")["formatters"]["json"])
+    configured = logging.config.DictConfigurator({"version": 1}).configure_formatter(factory)
+    record = logging.makeLogRecord({"msg": "Not Found", "request": RequestFactory().get("/v1/stream?token=s3cret")})
+    line = configured.format(record)
+    assert json.loads(line)["message"] == "Not Found"
+    assert "s3cret" not in line
