@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,11 +71,15 @@ class Running:
 
 
 @contextlib.contextmanager
-def running(name: str, command: list[str], var: Path, **settings: Any) -> Iterator[Running]:
+def running(
+    name: str, command: list[str], var: Path, pass_fds: Sequence[int] = (), **settings: Any
+) -> Iterator[Running]:
     """Start `command` in the project's folder; at the end of the block it is stopped if it still runs."""
     log_path = var / f"{name}.log"
     with log_path.open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment(var, **settings), stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=environment(var, **settings), stdout=log, stderr=log, pass_fds=tuple(pass_fds)
+        )
     found = Running(process, log_path)
     try:
         yield found

@@ -34,6 +34,38 @@ def router(
         yield running
 
 
+# Times short enough that a fault is found within seconds, and long enough that a loaded machine is none.
+QUICK = {
+    "ROUTER_PING_INTERVAL_SECONDS": 1,
+    "ROUTER_PING_TIMEOUT_SECONDS": 2,
+    "ROUTER_STALL_TIMEOUT_SECONDS": 3,
+    "ROUTER_CONNECT_TIMEOUT_SECONDS": 2,
+}
+
+
+@pytest.fixture(scope="session")
+def quick_daphne(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[Router]:
+    """A router on daphne that pings, and loses its patience, within seconds; shared."""
+    with running_router("daphne", tmp_path_factory.mktemp("quick"), django_db_blocker, **QUICK) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def quick_uvicorn(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[Router]:
+    """The same on uvicorn, which does the pinging of clients itself."""
+    pings = ["--ws-ping-interval", "1", "--ws-ping-timeout", "2"]
+    var = tmp_path_factory.mktemp("quick-uvicorn")
+    with running_router("uvicorn", var, django_db_blocker, options=pings, **QUICK) as running:
+        yield running
+
+
+@pytest.fixture(params=["daphne", "uvicorn"])
+def quick_router(request: pytest.FixtureRequest) -> Router:
+    """Each of the two above, for what does not depend on the raw path."""
+    found: Router = request.getfixturevalue(f"quick_{request.param}")
+    return found
+
+
 @pytest.fixture
 def router_settings() -> dict[str, str]:
     """The environment of `own_router`, given by a test's parametrize."""

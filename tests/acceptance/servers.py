@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,14 @@ from tests.processes import BIN, Running, manage, running
 
 MAX_MESSAGE_BYTES = 48 * 1024 * 1024
 
+APPLICATION = "routerproject.asgi:application"
 COMMANDS = {
-    "daphne": ["daphne", "-b", "127.0.0.1", "-p", "{port}", "routerproject.asgi:application"],
+    "daphne": ["daphne", "-b", "127.0.0.1", "-p", "{port}"],
     # The options that README.md names for uvicorn.
     "uvicorn": [
         "uvicorn", "--host", "127.0.0.1", "--port", "{port}", "--ws-max-size", str(MAX_MESSAGE_BYTES),
         "--ws-per-message-deflate", "false", "--no-proxy-headers", "--no-access-log",
         "--timeout-graceful-shutdown", "5",
-        "routerproject.asgi:application",
     ],
 }  # fmt: skip
 
@@ -80,12 +80,28 @@ class Router:
 
 
 @contextlib.contextmanager
-def running_router(server: str, var: Path, blocker: DjangoDbBlocker, **settings: Any) -> Iterator[Router]:
-    """A migrated router under `server` (a key of COMMANDS); ended with the block."""
+def running_router(
+    server: str,
+    var: Path,
+    blocker: DjangoDbBlocker,
+    *,
+    options: Sequence[str] = (),
+    command: Sequence[str] | None = None,
+    pass_fds: Sequence[int] = (),
+    **settings: Any,
+) -> Iterator[Router]:
+    """A migrated router under `server` (a key of COMMANDS); ended with the block.
+
+    `options` go to the server too; `command` is one to take instead, for other endpoints than a port.
+    """
     manage(var, "migrate", "--verbosity", "0", **settings)
     port = free_port()
-    program, *arguments = [part.format(port=port) for part in COMMANDS[server]]
-    with running(server, [str(BIN / program), *arguments], var, **settings) as process:
+    program, *arguments = [part.format(port=port) for part in command or COMMANDS[server]]
+    line = [str(BIN / program), *arguments, *options, APPLICATION]
+    with running(server, line, var, pass_fds, **settings) as process:
         router = Router(server, port, process, var / "router.sqlite3", blocker)
+        if command:
+            yield router
+            return
         process.wait_until(router.answers)
         yield router
