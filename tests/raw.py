@@ -223,8 +223,21 @@ async def raw_client(
     )
     answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
     assert answer.startswith(b"HTTP/1.1 101 "), answer
-    return Peer(reader, writer, client=True)
+    peer = Peer(reader, writer, client=True)
+    _clients.append(peer)
+    return peer
 
+
+async def hang_up() -> None:
+    """Close what raw_client() has opened and a test, failed or not, has left open."""
+    while _clients:
+        peer = _clients.pop()
+        if not peer.writer.is_closing():
+            peer.abort()
+    await asyncio.sleep(0)
+
+
+_clients: list[Peer] = []
 
 Talk = Callable[[Peer], Awaitable[None]]
 
@@ -290,7 +303,7 @@ async def raw_replica(talk: Talk = hold_on, *, first: bytes = b"", **options: An
             writer.close()
 
     server = await asyncio.start_server(handle, "127.0.0.1", 0, limit=64 * 1024, backlog=4096, **options)
-    replica.url = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+    replica.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield replica
     finally:

@@ -12,6 +12,14 @@ from pytest_django.plugin import DjangoDbBlocker
 from tests.acceptance.certificates import AUTHORITY
 from tests.acceptance.pages import ARGUMENTS
 from tests.acceptance.servers import Router, running_router
+from tests.raw import hang_up
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_left_open() -> AsyncIterator[None]:
+    """A test that fails leaves no connection to the next one."""
+    yield
+    await hang_up()
 
 
 @pytest.fixture(scope="session", params=["daphne", "uvicorn"])

@@ -16,6 +16,8 @@ import pytest
 
 from tests.acceptance.neighbours import undisturbed
 from tests.acceptance.servers import Router
+from tests.acceptance.test_failover import hang
+from tests.fake_replica import raw_server
 from tests.raw import (
     BINARY,
     CONTINUATION,
@@ -33,7 +35,8 @@ from tests.raw import (
 QUEUED = '{"type": "queue_status", "position": 1, "queue_depth": 1}'
 REJECTED = '{"type": "error", "code": "session_rejected", "message": "no slot", "retryable": true}'
 STARTED = '{"type": "ltx2_stream_start"}'
-INIT_BYTES = 43 * 1024 * 1024
+MIB = 1024 * 1024
+INIT_BYTES = 43 * MIB
 
 
 def leaving(code: int | None, *said: str, after: int = 0) -> Talk:
@@ -219,3 +222,28 @@ async def test_more_than_may_be_held_is_not_replayed(own_router: Router) -> None
             last = await client.rest()
         assert (codes(last), last.close and last.close[0]) == (["worker_failed"], 1011)
     assert len(two.peers) == 0
+
+
+@pytest.mark.parametrize("router_settings", [{"ROUTER_HOLD_BYTES": str(8 * MIB)}])
+async def test_a_slow_replay_lets_in_no_more_than_may_be_held(own_router: Router) -> None:
+    """While held bytes are given to a replica that takes them slowly, the client stays paused at ROUTER_HOLD_BYTES."""
+    count, message, taken = 60, b"x" * MIB, 0
+
+    async def take_slowly(peer: Peer) -> None:
+        nonlocal taken
+        await peer.say(QUEUED)
+        for _ in range(count):
+            await peer.message()
+            taken += 1
+            await asyncio.sleep(0.02)
+        peer.abort()
+
+    async with undisturbed(own_router), raw_server(hang) as hung, two_replicas(take_slowly) as (one, two):
+        await own_router.place(hung.url, one.url, two.url)
+        client = await raw_client(own_router.port)  # waits 2 s for a handshake; its frames are held meanwhile
+        for _ in range(count):
+            await client.say(message)
+        async with asyncio.timeout(60):
+            last = await client.rest()
+        assert (codes(last), last.close and last.close[0]) == (["worker_failed"], 1011)
+    assert (taken, len(two.peers)) == (count, 0)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 
 from tests.acceptance.neighbours import undisturbed
 from tests.acceptance.servers import Router
-from tests.processes import ROOT, environment, wait_until
+from tests.processes import running
 from tests.raw import BINARY, CONTINUATION, TEXT, Last, Peer, close_frame, frame, head, raw_client, raw_replica
 
 MIB = 1024 * 1024
@@ -113,16 +112,11 @@ async def test_a_replica_process_that_is_killed_or_stopped(
 ) -> None:
     """SIGKILL shows at once (faults.md, 28); SIGSTOP by a ping that goes unanswered (29: 40 s, here 1 s and 2 s)."""
     at = tmp_path / "address"
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.streaming_replica", str(at)], cwd=ROOT, env=environment(tmp_path)
-    ) as process:
-        try:
-            await asyncio.to_thread(wait_until, at.exists, 20, "the replica's address")
-            async with undisturbed(quick_router):
-                await quick_router.place(at.read_text())
-                client = await raw_client(quick_router.port)
-                last, took = await streaming(client, process.pid, getattr(signal, name))
-        finally:
-            process.kill()
+    with running("replica", [sys.executable, "-m", "tests.streaming_replica", str(at)], tmp_path) as process:
+        await asyncio.to_thread(process.wait_until, at.exists)
+        async with undisturbed(quick_router):
+            await quick_router.place(at.read_text())
+            client = await raw_client(quick_router.port)
+            last, took = await streaming(client, process.pid, getattr(signal, name))
     assert took < seconds
     assert_lost(last, inside_a_message=last.unfinished)
