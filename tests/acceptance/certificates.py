@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import ssl
+from pathlib import Path
 
 import trustme
 
@@ -21,3 +22,13 @@ def server_tls(fault: str = "") -> ssl.SSLContext:
     )
     authority.issue_cert(name, **until).configure_cert(context)
     return context
+
+
+def write_server_certificate(folder: Path) -> tuple[Path, Path]:
+    """A key and a certificate chain for `localhost` as files, for a server that reads them: their paths."""
+    issued = AUTHORITY.issue_cert("localhost")
+    key, chain = folder / "key.pem", folder / "chain.pem"
+    issued.private_key_pem.write_to_path(key)
+    for pem in issued.cert_chain_pems:
+        pem.write_to_path(chain, append=True)
+    return key, chain

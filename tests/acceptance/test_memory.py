@@ -32,10 +32,14 @@ async def settled_rss(router: Router) -> int:
     return now
 
 
-@pytest.mark.parametrize("router_settings", [{"ROUTER_STALL_TIMEOUT_SECONDS": "600"}])
+# A threshold that is set stays where it is. Else glibc raises it with the first large block that is freed, takes all
+# later ones from its heap, and that grows by fragments for some rounds: we want to see what the router holds.
+@pytest.mark.parametrize(
+    "router_settings", [{"ROUTER_STALL_TIMEOUT_SECONDS": "600", "MALLOC_MMAP_THRESHOLD_": "131072"}]
+)
 @pytest.mark.parametrize("message_kib", [64, 8 * 1024])
 async def test_clients_that_never_read_cost_a_mebibyte_each_at_most(own_router: Router, message_kib: int) -> None:
-    """Beyond one message: 100 replicas send as fast as they can to clients that take nothing; further rounds are free."""
+    """100 replicas send as fast as they can to clients that take nothing. A second round costs no more."""
     chunk = frame(BINARY, b"v" * (message_kib * 1024))
     allowed = MIB_KIB + min(message_kib, FRAGMENT_KIB)
 
@@ -62,10 +66,9 @@ async def test_clients_that_never_read_cost_a_mebibyte_each_at_most(own_router: 
         before = descriptors(own_router) + 10
         await round_of(1)
         start = rss_kib(own_router)
-        first, _, third, fourth = [await round_of(100) for _ in range(4)]
+        first, second = await round_of(100), await round_of(100)
         assert first - start <= 100 * allowed, f"{(first - start) / 100:.0f} KiB a client"
-        # In the second one malloc still finds its size (+15 %, measured); buffers that were kept would double it.
-        assert fourth - third <= (first - start) / 8, f"a further round took {fourth - third} KiB more"
+        assert second - first <= (first - start) / 8, f"the second round took {second - first} KiB more"
 
 
 @contextlib.contextmanager
@@ -116,7 +119,7 @@ async def test_idle_sessions_cost_40_kib_each_at_most(many_descriptors: None, ow
         async def open_idle(number: int) -> list[Idle]:
             opened = []
             for _ in range(number):
-                transport, idle = await loop.create_connection(Idle, "127.0.0.1", own_router.port)
+                _, idle = await loop.create_connection(Idle, "127.0.0.1", own_router.port)
                 await asyncio.wait_for(idle.open, 60)
                 opened.append(idle)
             return opened

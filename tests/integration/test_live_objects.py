@@ -16,18 +16,19 @@ from typing import Any
 
 import pytest
 
-from proxy import consumers
+from proxy import search
 from proxy.consumers import StreamConsumer
-from proxy.frames import Scanner
 from proxy.holding import Hold
-from proxy.links import TAKE_OVER, MessageLink
+from proxy.links import TAKE_OVER
+from proxy.messages import MessageLink
 from proxy.opening import Opening
+from proxy.scanner import Scanner
 from proxy.selection import Candidate
 from proxy.watch import Watch
 from proxy.wire import WireLink
 from tests.raw import BINARY, CLOSE, Peer, frame, raw_replica
 
-OURS = (WireLink, Watch, Opening, Scanner, Hold, StreamConsumer, MessageLink)
+OURS = (WireLink, Watch, Opening, search.Search, Scanner, Hold, StreamConsumer, MessageLink)
 
 
 def live() -> Counter[str]:
@@ -132,7 +133,7 @@ async def test_nothing_remains_of_ended_sessions(
         async def ranked() -> list[Candidate]:
             return [candidate]
 
-        monkeypatch.setattr(consumers, "ranked_replicas", ranked)
+        monkeypatch.setattr(search, "ranked_replicas", ranked)
         before, tasks = live(), len(asyncio.all_tasks())
         for _ in range(10):
             async with session() as client:

@@ -1,0 +1,82 @@
+"""No timer of the server's ends a session that waits or is idle: a replica may take minutes to have something to say.
+
+Daphne pings, and ends connections, by options of its own; on a connection that was taken over none of it may happen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from pytest_django.plugin import DjangoDbBlocker
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection
+
+from tests.acceptance.neighbours import until
+from tests.acceptance.servers import Router, running_router
+from tests.fake_replica import echo, fake_replica
+
+QUEUED = '{"type": "queue_status", "position": 1, "queue_depth": 1}'
+# Daphne's own timers, all shorter than the tests. (With these, plain Daphne ends a session within 3 s.)
+TURNED_DOWN = (
+    "--ping-interval",
+    "1",
+    "--ping-timeout",
+    "1",
+    "--websocket_timeout",
+    "3",
+    "--websocket_connect_timeout",
+    "2",
+)
+
+
+async def sit(router: Router, waiting_seconds: float, idle_seconds: float, keepalive: float) -> None:
+    """One client waits for a slot that a replica's queue gives it late, another has begun and says nothing."""
+    free = asyncio.Event()
+
+    async def queue(connection: ServerConnection) -> None:
+        if len(replica.seen) == 1:
+            await echo(connection)
+        await connection.send(QUEUED)
+        await free.wait()
+        await echo(connection)
+
+    async with fake_replica(queue) as replica:
+        await router.place(replica.url)
+        # Its keepalive is what a browser or a proxy might do: whoever does not answer it is cut off.
+        alive = {"ping_interval": keepalive, "ping_timeout": keepalive, "compression": None, "proxy": None}
+        silent = {**alive, "ping_interval": None}
+        async with connect(router.stream_url, **silent) as idle:
+            await idle.send("hello")
+            assert await idle.recv() == "hello"
+            async with connect(router.stream_url, **alive) as waiting:
+                assert await waiting.recv() == QUEUED
+                started = time.monotonic()
+                await asyncio.sleep(waiting_seconds)
+                free.set()
+                await waiting.send("init")
+                assert await waiting.recv() == "init"
+                await asyncio.sleep(max(0, started + idle_seconds - time.monotonic()))
+                for connection in (waiting, idle):
+                    await connection.send("still here")
+                    assert await connection.recv() == "still here"
+            await idle.close()
+        for seen in replica.seen:
+            async with asyncio.timeout(10):
+                await seen.over.wait()
+            assert seen.close_code == 1000
+    await until(lambda: router.log.count(" ended: ") == 2, 10, "both sessions have ended")
+
+
+async def test_daphnes_own_timers_end_no_session(tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> None:
+    """With all of them turned down to a few seconds, a client that waits and one that is idle live on."""
+    with running_router("daphne", tmp_path, django_db_blocker, options=TURNED_DOWN) as router:
+        await sit(router, 6, 9, keepalive=1)
+
+
+@pytest.mark.soak
+async def test_minutes_of_silence_end_no_session(own_router: Router) -> None:
+    """2 minutes before a session begins, with a keepalive of 20 s; 3 minutes idle. All else as in production."""
+    await sit(own_router, 120, 180, keepalive=20)
