@@ -16,12 +16,13 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from websockets.frames import apply_mask
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 PATIENCE_SECONDS = 60  # for anything at all to happen: a loaded machine is no failure
+T = TypeVar("T")
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -104,6 +105,11 @@ class Parser:
         return None if size < self._needed else (body, length, mask)
 
 
+async def soon(awaited: Awaitable[T]) -> T:
+    """What is awaited, within PATIENCE_SECONDS: a test that fails must also end."""
+    return await asyncio.wait_for(awaited, PATIENCE_SECONDS)
+
+
 class Peer:
     """One end of a WebSocket, behind its handshake. `client`: are we one? Then our frames carry masks.
 
@@ -125,7 +131,7 @@ class Peer:
 
     async def send(self, octets: bytes) -> None:
         self.writer.write(octets)
-        await self.writer.drain()
+        await soon(self.writer.drain())
 
     async def say(self, message: str | bytes) -> None:
         opcode, payload = (TEXT, message.encode()) if isinstance(message, str) else (BINARY, message)
@@ -160,7 +166,7 @@ class Peer:
                     self.pongs.append(found.payload)
                 else:
                     return found
-            data = await asyncio.wait_for(self.reader.read(256 * 1024), PATIENCE_SECONDS)
+            data = await soon(self.reader.read(256 * 1024))
             if not data:
                 if self._parser.rest:
                     raise HalfFrame(f"{len(self._parser.rest)} octets of a frame, then the end")
@@ -221,7 +227,7 @@ async def raw_client(
         b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n" + early
     )
-    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+    answer = await soon(reader.readuntil(b"\r\n\r\n"))
     assert answer.startswith(b"HTTP/1.1 101 "), answer
     peer = Peer(reader, writer, client=True)
     _clients.append(peer)

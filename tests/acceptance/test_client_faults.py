@@ -17,7 +17,7 @@ import pytest
 
 from tests.acceptance.neighbours import descriptors, rss_kib, undisturbed, until
 from tests.acceptance.servers import Router
-from tests.raw import BINARY, PING, Last, Peer, close_frame, echo, frame, head, raw_client, raw_replica
+from tests.raw import BINARY, PING, Last, Peer, close_frame, echo, frame, head, raw_client, raw_replica, soon
 
 MIB = 1024 * 1024
 CHUNK = frame(BINARY, b"video" * 13_000)
@@ -95,7 +95,7 @@ async def test_a_client_that_does_not_read_holds_its_replica_back_and_hears_1008
         client = await raw_client(quick_daphne.port, receive_buffer=65_536)
         client.fall_silent()
         started = time.monotonic()
-        heard = await flood.last
+        heard = await soon(flood.last)
         assert (heard.close and heard.close[0]) == 1001
         assert 2.5 < time.monotonic() - started < 15
         assert flood.sent < IN_BETWEEN
@@ -113,7 +113,7 @@ async def test_a_client_that_never_reads_again_is_cut_off(quick_daphne: Router) 
         before = descriptors(quick_daphne)
         client = await raw_client(quick_daphne.port, receive_buffer=65_536)
         client.fall_silent()
-        await flood.last
+        await soon(flood.last)
         await until(lambda: descriptors(quick_daphne) <= before, 10, "the client's socket is closed")
         client.abort()
 
@@ -142,7 +142,7 @@ async def test_a_slow_reader_gets_every_byte(quick_daphne: Router) -> None:
             got += len(data)
             digest.update(data)
         await client.close()
-        await flood.last
+        await soon(flood.last)
         client.writer.close()
 
 
@@ -166,7 +166,8 @@ async def test_a_client_that_dribbles_inside_a_frame_is_refused(quick_daphne: Ro
         last = await reading
         assert (last.messages, last.close and last.close[0]) == ([], 1008)
         assert 2.5 < time.monotonic() - started < 15
-        assert ((await heard).messages, (await heard).close) == (["whole"], (1001, ""))
+        found = await soon(heard)
+        assert (found.messages, found.close) == (["whole"], (1001, ""))
 
 
 async def test_a_slow_frame_that_keeps_coming_is_let_through(quick_daphne: Router) -> None:
@@ -219,7 +220,7 @@ async def test_what_comes_after_a_close_is_ignored(router: Router) -> None:
         await client.send(close_frame(4001, "bye", mask=client.new_mask) + late * 3)
         last = await client.rest()
         assert (last.messages, last.close and last.close[0]) == ([], 4001)
-        found = await heard
+        found = await soon(heard)
         assert (found.messages, found.close and found.close[0]) == (["in time"], 4001)
         assert found.after_close == b""
 
@@ -310,7 +311,7 @@ async def test_a_client_that_floods_is_pushed_back(router: Router) -> None:
         assert sent < count
         assert rss_kib(router) - before < 8 * 1024
         reads.set()
-        await flooding
-        assert await digest == expected.digest()
+        await soon(flooding)
+        assert await soon(digest) == expected.digest()
         await client.close()
         await client.rest()

@@ -21,7 +21,7 @@ from tests.acceptance.test_client_faults import CHUNK, IN_BETWEEN, Flood
 from tests.acceptance.test_sessions import ended_with, rest_of
 from tests.acceptance.test_torn_frames import LARGE, assert_lost
 from tests.fake_replica import fake_replica
-from tests.raw import BINARY, Peer, close_frame, frame, hold_on, raw_client, raw_replica
+from tests.raw import BINARY, Peer, close_frame, frame, hold_on, raw_client, raw_replica, soon
 
 PLAIN = {"compression": None, "max_size": None, "proxy": None}
 
@@ -127,8 +127,7 @@ async def test_a_client_that_never_reads_is_ended_over_tls(secure: Router, trust
         before = descriptors(secure)
         client = await raw_client(secure.port, tls=trusting, receive_buffer=65_536)
         client.fall_silent()
-        async with asyncio.timeout(20):
-            heard = await flood.last
+        heard = await soon(flood.last)
         assert (heard.close and heard.close[0]) == 1001
         await until(lambda: descriptors(secure) <= before, 10, "the client's socket is closed")
         client.abort()

@@ -6,14 +6,17 @@ Daphne pings, and ends connections, by options of its own; on a connection that 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_django.plugin import DjangoDbBlocker
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection
 
+from tests.acceptance.certificates import AUTHORITY, write_server_certificate
 from tests.acceptance.neighbours import until
 from tests.acceptance.servers import Router, running_router
 from tests.fake_replica import echo, fake_replica
@@ -32,7 +35,9 @@ TURNED_DOWN = (
 )
 
 
-async def sit(router: Router, waiting_seconds: float, idle_seconds: float, keepalive: float) -> None:
+async def sit(
+    router: Router, waiting_seconds: float, idle_seconds: float, keepalive: float, url: str = "", **tls: Any
+) -> None:
     """One client waits for a slot that a replica's queue gives it late, another has begun and says nothing."""
     free = asyncio.Event()
 
@@ -46,12 +51,12 @@ async def sit(router: Router, waiting_seconds: float, idle_seconds: float, keepa
     async with fake_replica(queue) as replica:
         await router.place(replica.url)
         # Its keepalive is what a browser or a proxy might do: whoever does not answer it is cut off.
-        alive = {"ping_interval": keepalive, "ping_timeout": keepalive, "compression": None, "proxy": None}
+        alive = {"ping_interval": keepalive, "ping_timeout": keepalive, "compression": None, "proxy": None, **tls}
         silent = {**alive, "ping_interval": None}
-        async with connect(router.stream_url, **silent) as idle:
+        async with connect(url or router.stream_url, **silent) as idle:
             await idle.send("hello")
             assert await idle.recv() == "hello"
-            async with connect(router.stream_url, **alive) as waiting:
+            async with connect(url or router.stream_url, **alive) as waiting:
                 assert await waiting.recv() == QUEUED
                 started = time.monotonic()
                 await asyncio.sleep(waiting_seconds)
@@ -70,10 +75,23 @@ async def sit(router: Router, waiting_seconds: float, idle_seconds: float, keepa
     await until(lambda: router.log.count(" ended: ") == 2, 10, "both sessions have ended")
 
 
-async def test_daphnes_own_timers_end_no_session(tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> None:
-    """With all of them turned down to a few seconds, a client that waits and one that is idle live on."""
-    with running_router("daphne", tmp_path, django_db_blocker, options=TURNED_DOWN) as router:
-        await sit(router, 6, 9, keepalive=1)
+@pytest.mark.parametrize("over", ["TCP", "TLS"])
+async def test_daphnes_own_timers_end_no_session(over: str, tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> None:
+    """With all of them turned down to a few seconds, a client that waits and one that is idle live on.
+
+    Over TLS frames go through Daphne's transport: there a ping or a close of its own would reach the client.
+    """
+    key, chain = write_server_certificate(tmp_path)
+    tls = ["daphne", "-e", f"ssl:{{port}}:privateKey={key}:certKey={chain}:interface=127.0.0.1"]
+    command = tls if over == "TLS" else None
+    with running_router("daphne", tmp_path, django_db_blocker, command=command, options=TURNED_DOWN) as router:
+        router.process.wait_until(router.answers)
+        if over == "TLS":
+            trusting = ssl.create_default_context()
+            AUTHORITY.configure_trust(trusting)
+            await sit(router, 6, 9, keepalive=1, url=f"wss://localhost:{router.port}/v1/stream", ssl=trusting)
+        else:
+            await sit(router, 6, 9, keepalive=1)
 
 
 @pytest.mark.soak
