@@ -30,8 +30,7 @@ class Hold:
         self.kept = True
         self.size = 0
         self._ends: list[int] = []  # where lumps end, and with them a frame
-        # Closed by release(), which its session calls however it ends.
-        self._file = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115
+        self._file: tempfile.SpooledTemporaryFile[bytes] | None = None  # closed by release(), however a session ends
 
     @property
     def full(self) -> bool:
@@ -41,6 +40,8 @@ class Hold:
     def add(self, units: Sequence[Octets]) -> None:
         """Keep `units`, which end where a frame ends."""
         global _held_by_all
+        if self._file is None:
+            self._file = tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115
         self._file.seek(self.size)
         added = 0
         for unit in units:
@@ -58,6 +59,7 @@ class Hold:
         position = 0
         while position < self.size:
             end = self._ends[bisect_right(self._ends, position)]  # a lump may have grown since its beginning was given
+            assert self._file is not None
             self._file.seek(position)
             yield self._file.read(end - position)
             position = end
@@ -69,7 +71,8 @@ class Hold:
             self.kept = False
             _held_by_all -= self.size
             self._ends.clear()
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
 
 
 def held_by_all() -> int:

@@ -48,7 +48,10 @@ class Opening:
         """Give `replica` all that the client has sent and sends, until it has begun or is withdrawn."""
         self._replica = replica
         self._client.source, replica.source = replica, self._client
-        self._replay = asyncio.create_task(self._give_all(replica), name=f"{name}: replay")
+        if self._hold.size:
+            self._replay = asyncio.create_task(self._give_all(replica), name=f"{name}: replay")
+        else:
+            self._go_live()
         replica.start(self._from_replica)
 
     async def withdraw(self) -> None:
@@ -95,6 +98,9 @@ class Opening:
         if replica.gone.done():
             return
         # Nothing is awaited from the last lump on: what comes next goes the direct way.
+        self._go_live()
+
+    def _go_live(self) -> None:
         self._live = True
         self._client.resume_reading()
         self._settle()
