@@ -18,7 +18,7 @@ from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
-from proxy import errors, memory
+from proxy import errors
 from proxy.errors import Close, Ending
 from proxy.forwarding import Handshake, forwarded_headers, forwarded_query
 from proxy.links import TAKE_OVER, Link, TakeOver
@@ -99,7 +99,6 @@ class StreamConsumer(AsyncWebsocketConsumer):
         # Logged before the goodbyes: a peer that is slow to answer its close does not make the session longer.
         self.session.ended(ending, self.link, self.replica)
         await self._say_goodbye(ending)
-        memory.session_ended()
 
     async def _serve(self) -> Ending:
         """Give the client to one replica after the other until its session has begun, and relay it to its end."""

@@ -1,24 +1,23 @@
-"""How this process uses memory: the collector's pace, and giving back to the system what sessions leave.
+"""How this process uses memory: the collector's pace, and that large buffers go back to the system.
 
-asgi.py calls `settle` when all is loaded, the consumer `session_ended`. Sessions hold no reference cycles of ours; the
-collector is for those of the libraries under us, and for what a fault leaves.
+asgi.py calls `settle` when all is loaded. Sessions hold no reference cycles of ours; the collector is for those of the
+libraries under us, and for what a fault leaves.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import ctypes
 import gc
-from typing import Any
 
-# Net allocations from one look of the collector to the next. Python's 700 make it look ten times while one session
-# opens, a fifth of what an opening costs (bench/, sessions opened per second).
+# Net allocations from one look of the collector to the next. Python's 700 make it look several times while one session
+# opens, a tenth or more of what that costs (bench/, sessions opened per second).
 COLLECT_EVERY = 20_000
-# Freed memory is given back at most this often.
-TRIM_SECONDS = 5.0
-
-_trim_is_due: asyncio.TimerHandle | None = None
+# Larger blocks are mapped and unmapped one by one. A read of 256 KiB stays below: the heap is faster. glibc would raise
+# the bound with the first large block that is freed, and its heap then grow with every round of slow clients, although
+# nothing is held (tests/acceptance/test_memory.py).
+MAP_BYTES = 300_000
+_M_MMAP_THRESHOLD = -3  # malloc.h
 
 
 def settle() -> None:
@@ -26,25 +25,5 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(COLLECT_EVERY, 20, 20)
-
-
-def session_ended() -> None:
-    """Have freed memory given back, soon.
-
-    glibc's allocator keeps blocks of the size of a fragment in its heap once the first one was freed, and the heap
-    grows with every round of sessions whose clients were slow, although nothing is held any more.
-    """
-    global _trim_is_due
-    if _trim_is_due is None and _malloc_trim is not None:
-        _trim_is_due = asyncio.get_running_loop().call_later(TRIM_SECONDS, _trim)
-
-
-def _trim() -> None:
-    global _trim_is_due
-    _trim_is_due = None
-    asyncio.get_running_loop().run_in_executor(None, _malloc_trim, 0)
-
-
-_malloc_trim: Any = None
-with contextlib.suppress(AttributeError, OSError):  # not glibc
-    _malloc_trim = ctypes.CDLL(None).malloc_trim
+    with contextlib.suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MAP_BYTES)

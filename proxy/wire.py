@@ -18,7 +18,7 @@ from typing import Any
 from django.conf import settings
 
 from proxy import frames
-from proxy.errors import Close
+from proxy.errors import POLICY_VIOLATION, Close
 from proxy.frames import CloseFrame, Control, Fault, Octets, Unit
 from proxy.links import Departure, Link, Sink
 from proxy.scanner import Scanner
@@ -288,29 +288,35 @@ class WireLink(asyncio.Protocol):
 
     async def close(self, close: Close) -> None:
         departure = self.gone.result() if self.gone.done() else None
+        refused = departure.refused if departure is not None else None
         self.say_close(close)
         if departure is not None and departure.close is None:
-            if departure.refused is None:
+            if refused is None:
                 self.abort()  # it is not there to hear anything
             else:
                 self._end_writing()  # a large message may be on its way here: it sees our close, and an end
-        if not await self._within(CLOSE_SECONDS, self._over):
+        # One that was waited for a whole stall limit is not waited for again.
+        patience = 0.0 if refused is not None and refused.code == POLICY_VIOLATION else STALL_SECONDS
+        if not await self._within(CLOSE_SECONDS, self._over, patience):
             if self._watch is not None and self._watch.outstanding():
                 self.abort()  # it takes nothing, not even our end
             self._end_writing()
         elif self._client:
             self._close_transport()  # of the two it is the server who ends the connection first (§7.1.1)
-        if not await self._within(HANG_UP_SECONDS, self._lost):
+        if not await self._within(HANG_UP_SECONDS, self._lost, patience):
             self.abort()
             await asyncio.wait({self._lost})
 
-    async def _within(self, seconds: float, future: asyncio.Future[None]) -> bool:
-        """Wait for `future` for so long, and longer as long as the peer takes of what was written."""
+    async def _within(self, seconds: float, future: asyncio.Future[None], patience: float) -> bool:
+        """Wait for `future` for so long, and longer as long as the peer takes of what was written.
+
+        `patience`: seconds in which it must take PROGRESS_BYTES of that.
+        """
         deadline = self._loop.time() + GOODBYE_SECONDS
         idle, taken = 0.0, 0
         while not future.done() and self._watch is not None and self._loop.time() < deadline:
             await asyncio.wait({future}, timeout=min(seconds, LOOK_SECONDS))
-            if idle >= (max(seconds, STALL_SECONDS) if self._watch.outstanding() else seconds):
+            if idle >= (max(seconds, patience) if self._watch.outstanding() else seconds):
                 break
             idle, before, taken = idle + min(seconds, LOOK_SECONDS), taken, self._watch.taken()
             if taken - before >= PROGRESS_BYTES:
