@@ -35,10 +35,7 @@ async def settled_rss(router: Router) -> int:
 @pytest.mark.parametrize("router_settings", [{"ROUTER_STALL_TIMEOUT_SECONDS": "600"}])
 @pytest.mark.parametrize("message_kib", [64, 8 * 1024])
 async def test_clients_that_never_read_cost_a_mebibyte_each_at_most(own_router: Router, message_kib: int) -> None:
-    """100 replicas send as fast as they can to clients that take nothing.
-
-    When they have left, the memory goes back to the system (memory.py); a second round costs no more than the first.
-    """
+    """100 replicas send as fast as they can to clients that take nothing. A second round costs no more (memory.py)."""
     chunk = frame(BINARY, b"v" * (message_kib * 1024))
     allowed = MIB_KIB + min(message_kib, FRAGMENT_KIB)
 
@@ -58,13 +55,11 @@ async def test_clients_that_never_read_cost_a_mebibyte_each_at_most(own_router: 
         for client in clients:
             client.abort()
         await until(lambda: descriptors(own_router) <= before, 30, "their sockets are gone")
-        if number > 1:
-            await until(lambda: rss_kib(own_router) - start < (grown - start) / 2, 30, "their memory is given back")
         return grown
 
     async with raw_replica(flood) as replica:
         await own_router.place(replica.url)
-        before, start = descriptors(own_router) + 10, 0
+        before = descriptors(own_router) + 10
         await round_of(1)
         start = rss_kib(own_router)
         first, second = await round_of(100), await round_of(100)
