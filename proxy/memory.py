@@ -17,7 +17,9 @@ COLLECT_EVERY = 20_000
 # the bound with the first large block that is freed, and its heap then grow with every round of slow clients, although
 # nothing is held (tests/acceptance/test_memory.py).
 MAP_BYTES = 300_000
-_M_MMAP_THRESHOLD = -3  # malloc.h
+# What is free at the heap's end is kept up to this: else each read would fetch its buffer from the system anew, zeroed.
+KEEP_BYTES = 16 * 1024 * 1024
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def settle() -> None:
@@ -26,4 +28,6 @@ def settle() -> None:
     gc.freeze()
     gc.set_threshold(COLLECT_EVERY, 20, 20)
     with contextlib.suppress(AttributeError, OSError):  # not glibc
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, MAP_BYTES)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, MAP_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, KEEP_BYTES)
