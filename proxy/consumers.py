@@ -103,7 +103,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
     async def _serve(self) -> Ending:
         """Give the client to one replica after the other until its session has begun, and relay it to its end."""
         opening = Opening(self.link)
-        search = Search(self.session, self.link, self.handshake)
+        search = Search(self.session, self.link, self.handshake, self._farewell)
         rejection: Ending | None = None
         try:
             while True:
@@ -149,6 +149,8 @@ class StreamConsumer(AsyncWebsocketConsumer):
         self.link.abort()
         if self.replica is not None:
             self.replica.abort()
+        for farewell in self.farewells:
+            farewell.cancel()
 
     def _handshake(self, subprotocol: str | None) -> Handshake:
         return Handshake(

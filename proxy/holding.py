@@ -6,6 +6,7 @@ process). Must not decide what happens when a hold is full: it only says so.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -46,6 +47,7 @@ class Hold:
         added = 0
         for unit in units:
             added += self._file.write(unit)
+        self._file.flush()  # a full disk is told here, not at a later read or close
         self.size += added
         _held_by_all += added
         start = self._ends[-2] if len(self._ends) > 1 else 0
@@ -72,7 +74,8 @@ class Hold:
             _held_by_all -= self.size
             self._ends.clear()
             if self._file is not None:
-                self._file.close()
+                with contextlib.suppress(OSError):  # what a full disk did not take
+                    self._file.close()
 
 
 def held_by_all() -> int:

@@ -12,7 +12,7 @@ import gc
 
 # Net allocations from one look of the collector to the next. Python's 700 make it look several times while one session
 # opens, a tenth or more of what that costs (bench/, sessions opened per second).
-COLLECT_EVERY = 20_000
+COLLECT_EVERY = 10_000
 # Larger blocks are mapped and unmapped one by one. A read of 256 KiB stays below: the heap is faster. glibc would raise
 # the bound with the first large block that is freed, and its heap then grow with every round of slow clients, although
 # nothing is held (tests/acceptance/test_memory.py).
@@ -26,7 +26,7 @@ def settle() -> None:
     """What is loaded now stays for ever: the collector need not look at it again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(COLLECT_EVERY, 20, 20)
+    gc.set_threshold(COLLECT_EVERY, 5, 5)
     with contextlib.suppress(AttributeError, OSError):  # not glibc
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, MAP_BYTES)

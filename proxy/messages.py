@@ -58,11 +58,11 @@ class MessageLink:
 
     async def message_received(self, message: str | bytes) -> None:
         """For each `websocket.receive`; waits while there is no room."""
+        opcode = Opcode.TEXT if isinstance(message, str) else Opcode.BINARY
+        data = message.encode() if isinstance(message, str) else message
         self.received_frames += 1
-        self.received_bytes += len(message)
+        self.received_bytes += len(data)
         if self._sink is not None and not self.gone.done():
-            opcode = Opcode.TEXT if isinstance(message, str) else Opcode.BINARY
-            data = message.encode() if isinstance(message, str) else message
             self._sink([Frame(opcode, data).serialize(mask=True)])  # masked in C: it may be 43 MiB
         await self._room.wait()
 

@@ -47,7 +47,7 @@ class Opening:
     def offer(self, replica: Link, name: str) -> None:
         """Give `replica` all that the client has sent and sends, until it has begun or is withdrawn."""
         self._replica = replica
-        self._client.source, replica.source = replica, self._client
+        self._client.source = replica
         if self._hold.size:
             self._replay = asyncio.create_task(self._give_all(replica), name=f"{name}: replay")
         else:
@@ -83,8 +83,7 @@ class Opening:
             if self._hold.kept:
                 self._hold.add(units)
         except OSError:
-            logger.exception("a client's frames cannot be held")
-            self._client.refuse(Close(INTERNAL_ERROR, "internal_error"), "its frames cannot be held")
+            self._cannot_hold()
             return
         if self._live and self._replica is not None:
             self._replica.write(units)
@@ -92,9 +91,13 @@ class Opening:
             self._client.pause_reading()
 
     async def _give_all(self, replica: Link) -> None:
-        for lump in self._hold.lumps():
-            replica.write([lump])
-            await replica.writable()
+        try:
+            for lump in self._hold.lumps():
+                replica.write([lump])
+                await replica.writable()
+        except OSError:
+            self._cannot_hold()
+            return
         if replica.gone.done():
             return
         # Nothing is awaited from the last lump on: what comes next goes the direct way.
@@ -102,8 +105,14 @@ class Opening:
 
     def _go_live(self) -> None:
         self._live = True
+        if self._replica is not None:
+            self._replica.source = self._client  # not before: the replay has its own push-back, and the hold room
         self._client.resume_reading()
         self._settle()
+
+    def _cannot_hold(self) -> None:
+        logger.exception("a client's frames cannot be held")
+        self._client.refuse(Close(INTERNAL_ERROR, "internal_error"), "its frames cannot be held")
 
     def _from_replica(self, units: Sequence[Octets]) -> None:
         octets = b"".join(units)
@@ -128,10 +137,9 @@ class Opening:
         if not self.begun or replica is None:
             return
         replica.redirect(client.write)
-        replica.answers_pings = not client.by_frames
         if self._live:
             client.redirect(replica.write)
-            client.answers_pings = False
+            client.answers_pings, replica.answers_pings = False, not client.by_frames
             self._hold.release()
 
 

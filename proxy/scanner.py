@@ -87,6 +87,11 @@ class Scanner:
     def partial(self) -> bool:
         return self._unit_is_open or bool(self._head)
 
+    def end(self) -> None:
+        """Nothing more comes: let go of what has begun."""
+        self.ended = True
+        self._head, self._parts = b"", []
+
     def feed(self, data: bytes) -> list[Unit]:
         """The units that end in `data`, in order. Data units are slices of it: octets to be sent as they are."""
         units: list[Unit] = []
@@ -265,7 +270,6 @@ class Scanner:
             units.append(Control(self._opcode, payload, octets))
 
     def _end(self, last: CloseFrame | Fault, units: list[Unit]) -> None:
-        self.ended = True
+        self.end()
         self.events += 1
-        self._head, self._parts = b"", []
         units.append(last)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
@@ -30,8 +31,11 @@ Found = WireLink | Ending | None
 class Search:
     """One session's. Each replica is tried once."""
 
-    def __init__(self, session: Session, client: Link, handshake: Handshake) -> None:
-        self._session, self._client, self._handshake = session, client, handshake
+    def __init__(
+        self, session: Session, client: Link, handshake: Handshake, farewell: Callable[[WireLink, Close], None]
+    ) -> None:
+        """`farewell` lets go of a replica that is not wanted any more, without waiting for it."""
+        self._session, self._client, self._handshake, self._farewell = session, client, handshake, farewell
         self._tried: set[int] = set()
 
     async def next(self) -> Found:
@@ -47,7 +51,7 @@ class Search:
             return search.result()
         finally:
             if not taken:
-                await _abandon(search)
+                await self._abandon(search)
 
     async def _next(self) -> Found:
         """Try the replicas in order until one accepts, all within ROUTER_FAILOVER_TIMEOUT_SECONDS."""
@@ -79,12 +83,11 @@ class Search:
                 return replica
         return None
 
-
-async def _abandon(search: asyncio.Task[Found]) -> None:
-    """End `search`; a replica that it opened in the very moment its client left gets a close."""
-    search.cancel()
-    await asyncio.wait({search})
-    if not search.cancelled() and search.exception() is None:
-        found = search.result()
-        if isinstance(found, WireLink):
-            await found.close(Close(errors.GOING_AWAY))
+    async def _abandon(self, search: asyncio.Task[Found]) -> None:
+        """End `search`; a replica that it opened in the very moment its client left gets a close."""
+        search.cancel()
+        await asyncio.wait({search})
+        if not search.cancelled() and search.exception() is None:
+            found = search.result()
+            if isinstance(found, WireLink):
+                self._farewell(found, Close(errors.GOING_AWAY))

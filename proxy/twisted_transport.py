@@ -17,7 +17,7 @@ from twisted.internet.tcp import Connection
 from zope.interface import implementer
 
 # Handed to Twisted at once; each piece taken shows that the client still reads.
-PIECE_BYTES = 256 * 1024
+PIECE_BYTES = 64 * 1024
 
 
 def detached_socket(transport: Any) -> socket.socket | None:
@@ -54,6 +54,8 @@ class TransportBridge:
     # --- what a link calls ---
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "socket":  # under the TLS: for watch.py to ask after the peer
+            return getattr(getattr(self._transport, "transport", None), "socket", default)
         return True if name == "sslcontext" else default
 
     def set_write_buffer_limits(self, high: int, low: int) -> None:

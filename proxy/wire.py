@@ -29,6 +29,7 @@ from proxy.watch import PROGRESS_BYTES, Watch
 HIGH_BYTES, LOW_BYTES = 64 * 1024, 16 * 1024
 # Pongs for a client that pings and does not read: past this its pings go unanswered (RFC 6455 §5.5.3).
 PONG_BYTES = 64 * 1024
+READ_BYTES = 256 * 1024
 # writev takes no more pieces at once (IOV_MAX).
 MAX_PIECES = 1024
 # At the end: for the peer to answer a close, once it has taken all that was written; to take PROGRESS_BYTES more, until
@@ -45,8 +46,8 @@ class WireLink(asyncio.Protocol):
     by_frames = True
 
     __slots__ = (
-        "_client", "_early", "_fd", "_loop", "_lost", "_over", "_pong_bytes", "_room", "_said_close", "_scanner",
-        "_sink", "_token", "_transport", "_watch", "_when_lost", "answers_pings", "gone", "heard_at",
+        "_client", "_deaf", "_early", "_fd", "_loop", "_lost", "_over", "_pong_bytes", "_room", "_said_close",
+        "_scanner", "_sink", "_token", "_transport", "_watch", "_when_lost", "answers_pings", "gone", "heard_at",
         "reading_paused", "received", "secure", "source", "written",
     )  # fmt: skip
 
@@ -76,6 +77,7 @@ class WireLink(asyncio.Protocol):
         self._room: asyncio.Future[None] | None = None  # while the peer takes no more
         self._pong_bytes = 0  # of pongs that may not have been taken
         self._said_close = False
+        self._deaf = False  # the peer takes no more, ever
         self._over: asyncio.Future[None] = self._loop.create_future()  # the peer has closed, or its connection is lost
         self._lost: asyncio.Future[None] = self._loop.create_future()
 
@@ -130,8 +132,12 @@ class WireLink(asyncio.Protocol):
         self._leave(Departure(None))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if isinstance(exc, OSError):
+            self._read_the_rest()
         self._leave(Departure(None))
+        # Not left to the link's own end: it may stand in a cycle of Daphne's until the collector comes by.
         self._fd, self._transport, self.source, self._early = -1, None, None, b""
+        self._scanner.end()
         if self._watch is not None:
             self._watch.end()
         self.resume_writing()
@@ -141,6 +147,17 @@ class WireLink(asyncio.Protocol):
         if self._when_lost is not None:
             when_lost, self._when_lost = self._when_lost, None
             when_lost()
+
+    def _read_the_rest(self) -> None:
+        """A buffered write has failed while reading was paused: what came before is still in the kernel."""
+        while self._fd >= 0 and not self.gone.done():
+            try:
+                data = os.read(self._fd, READ_BYTES)
+            except OSError:
+                return
+            if not data:
+                return
+            self.data_received(data)
 
     def pause_writing(self) -> None:
         self._room = self._loop.create_future()
@@ -249,6 +266,8 @@ class WireLink(asyncio.Protocol):
 
     def _send(self, units: Sequence[Octets]) -> None:
         """Straight to the socket while nothing waits before it; what it does not take waits in the transport."""
+        if self._deaf:
+            return
         sent = 0
         if self._fd >= 0 and not self._transport.get_write_buffer_size():
             try:
@@ -256,7 +275,7 @@ class WireLink(asyncio.Protocol):
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError:
-                self.abort()
+                self._writing_ends()
                 return
         for unit in units:
             size = len(unit)
@@ -266,6 +285,10 @@ class WireLink(asyncio.Protocol):
             elif self._transport is not None and not self._transport.is_closing():
                 self._transport.write(memoryview(unit)[sent:] if sent else unit)
                 sent = 0
+
+    def _writing_ends(self) -> None:
+        """A write has failed. What the peer sent before it left is still there to be read, and tells how it left."""
+        self._fd, self._deaf = -1, True
 
     def _new_mask(self) -> bytes:
         return b"" if self._client else secrets.token_bytes(4)

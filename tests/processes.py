@@ -76,7 +76,7 @@ def running(
 ) -> Iterator[Running]:
     """Start `command` in the project's folder; at the end of the block it is stopped if it still runs."""
     log_path = var / f"{name}.log"
-    with log_path.open("wb") as log:
+    with log_path.open("ab") as log:  # append: processes that share it do not write over one another
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment(var, **settings), stdout=log, stderr=log, pass_fds=tuple(pass_fds)
         )
