@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import socket
@@ -21,7 +22,7 @@ from tests.acceptance.test_client_faults import CHUNK, IN_BETWEEN, Flood
 from tests.acceptance.test_sessions import ended_with, rest_of
 from tests.acceptance.test_torn_frames import LARGE, assert_lost
 from tests.fake_replica import fake_replica
-from tests.raw import BINARY, Peer, close_frame, frame, hold_on, raw_client, raw_replica, soon
+from tests.raw import BINARY, TEXT, Peer, close_frame, frame, hold_on, raw_client, raw_replica, soon
 
 PLAIN = {"compression": None, "max_size": None, "proxy": None}
 
@@ -166,3 +167,28 @@ async def test_sessions_on_a_socket_given_by_number(tmp_path: Path, django_db_bl
                         assert await client.recv() == message
                     await client.close(4001)
                     assert ended_with(client)[0] == 4001
+
+
+async def test_a_client_that_leaves_behind_a_paused_read_is_found_over_tls_too(
+    secure: Router, trusting: ssl.SSLContext
+) -> None:
+    """Its replica takes nothing, so it is not read; the replica hears 1001 all the same (design, decision 2)."""
+    over = asyncio.Event()
+
+    async def look_away(peer: Peer) -> None:
+        await peer.send(frame(TEXT, b"begun"))
+        peer.fall_silent()
+        await over.wait()
+
+    async with raw_replica(look_away) as replica:
+        await secure.place(replica.url)
+        client = await raw_client(secure.port, tls=trusting)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                async with asyncio.timeout(0.7):
+                    client.writer.write(frame(BINARY, b"x" * 65_000, mask=b"abcd"))
+                    await client.writer.drain()
+        ended = secure.log.count(" ended: ")
+        client.abort()
+        await until(lambda: secure.log.count(" ended: ") > ended, 2.5, "its departure is found")
+        over.set()

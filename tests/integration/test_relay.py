@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import hashlib
+import io
 import json
 import socket
 import threading
@@ -25,6 +27,7 @@ from proxy import frames, holding
 from proxy.errors import Close, Ending
 from proxy.forwarding import Handshake
 from proxy.frames import CloseFrame
+from proxy.messages import MessageLink
 from proxy.opening import Opening
 from proxy.relay import NotBegun, relay
 from proxy.scanner import FRAGMENT_BYTES, Scanner
@@ -397,6 +400,73 @@ async def test_a_client_that_closes_behind_much_is_heard_by_a_slow_replica() -> 
     last = scanner.feed(octets)[-1]
     assert (scanner.frames, scanner.payload_bytes) == (12, len(message))
     assert last == CloseFrame(4000, "bye")
+
+
+async def test_while_a_replica_does_not_take_what_is_held_its_client_is_heard() -> None:
+    """Its ping is answered and its close seen: the replay has its own push-back, and the hold has room."""
+
+    async def look_away(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frames.build(frames.TEXT, QUEUED.encode()))
+        await released.wait()
+
+    released = asyncio.Event()
+    async with raw_server(upgraded(look_away)) as replica, wired(client=True, start=False) as client:
+        opening = Opening(client.link)
+        await client.sends(frames.build(frames.BINARY, b"x" * 12_000_000, KEY))
+        link = await open_replica(replica.url, PLAIN, 2)
+        relaying = asyncio.create_task(relay(client.link, link, opening, "s1"))
+        async with asyncio.timeout(5):
+            while not link.unsent:
+                await asyncio.sleep(0.005)
+        client.protocol.send_ping(b"still there?")
+        await client.sends()
+        assert (await client.hears(Opcode.PONG)).data == b"still there?"
+        client.protocol.send_close(4001, "enough")
+        await client.sends()
+        async with asyncio.timeout(5):
+            assert (await asyncio.shield(client.link.gone)).close == Close(4001, "enough")
+        released.set()
+        link.abort()
+        await relaying
+        opening.end()
+
+
+@pytest.mark.parametrize("when", ["it is held", "it is replayed"])
+async def test_a_full_disk_ends_the_session_and_says_so(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """1011: what cannot be held can be given to nobody."""
+
+    class FullDisk(io.BytesIO):
+        def write(self, data: Any) -> int:
+            if when == "it is held":
+                raise OSError(errno.ENOSPC, "no space left on device")
+            return super().write(data)
+
+        def read(self, size: int | None = -1) -> bytes:
+            raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(holding.tempfile, "SpooledTemporaryFile", lambda size: FullDisk())
+    async with fake_replica() as replica, wired(client=True, start=False) as client:
+        opening = Opening(client.link)
+        await client.sends(frames.build(frames.BINARY, b"x" * 1000, KEY))
+        async with asyncio.timeout(5):
+            while not client.link.received_frames:
+                await asyncio.sleep(0.005)
+        ending = await relayed(client, opening, replica.url)
+        opening.end()
+    assert isinstance(ending, Ending)
+    assert (ending.to_client, ending.to_replica) == (Close(1011, "internal_error"), Close(1001))
+
+
+async def test_bytes_are_octets_also_where_the_client_takes_messages() -> None:
+    """Not characters: bytes up and down are compared."""
+
+    async def send(message: dict[str, Any]) -> None: ...
+
+    link = MessageLink(send, secure=False)
+    link.start(lambda units: None)
+    await link.message_received("é" * 1000)
+    await link.message_received(b"abc")
+    assert (link.received_frames, link.received_bytes) == (2, 2003)
 
 
 async def quiet(connection: ServerConnection) -> None:

@@ -216,6 +216,23 @@ async def test_a_replica_that_leaves_behind_unread_octets_is_read_to_its_end() -
         await peer.link_takes(data)
 
 
+@pytest.mark.parametrize("waiting", [b"", LARGE], ids=["nothing written", "more written than is taken"])
+async def test_what_a_peer_sent_before_it_left_is_read_although_writing_fails(waiting: bytes) -> None:
+    """A write that fails says only that the peer takes no more: its last words and its close can still be read."""
+    async with wired(client=False) as peer:
+        hello = frames.build(frames.TEXT, b"hello")
+        peer.link.write([waiting])
+        peer.link.pause_reading()
+        await peer.sends(hello + frames.build_close(4001, "done"))
+        peer.socket.close()
+        for _ in range(10):
+            peer.link.write([frames.build(frames.PING, b"", KEY)])
+            await asyncio.sleep(0.01)
+        peer.link.resume_reading()
+        assert (await within(5, peer)).close == Close(4001, "done")
+        await peer.link_takes(hello)
+
+
 async def test_all_that_was_written_arrives_before_the_close() -> None:
     """However long the peer takes for it."""
     async with wired(client=True) as peer:
