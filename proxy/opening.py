@@ -123,7 +123,7 @@ class Opening:
                 self._client.send_text(self.withheld)
                 self.withheld = None
             if said == REJECTED:
-                self.withheld = bytes(payload).decode()
+                self.withheld = str(payload, "utf-8")
                 continue
             if said is None and first & 0x0F < frames.CLOSE:
                 self.begun = True
@@ -148,7 +148,7 @@ def _said(first: int, payload: memoryview) -> str | None:
     if first != frames.FIN | frames.TEXT or len(payload) > READ_BYTES:
         return None
     try:
-        message = json.loads(bytes(payload))
+        message = json.loads(str(payload, "utf-8"))  # from bytes it would let lone surrogates pass
     except (ValueError, RecursionError):
         return None
     if not isinstance(message, dict) or message.get("type") not in (QUEUE_STATUS, ERROR):

@@ -305,15 +305,21 @@ async def test_a_rejection_that_something_follows_was_no_last_word() -> None:
     assert [frame.data for frame in found] == [REJECTED.encode(), b"after all"]
 
 
-@pytest.mark.parametrize("said", ['{"type": "error", "code"', "[" * 4000, '["error"]', '{"type": "ltx2_stream_start"}'])
-async def test_any_other_message_begins_the_session(said: str) -> None:
+SURROGATE = b'{"type": "error", "code": "session_rejected", "message": "\xed\xa0\x80"}'
+
+
+@pytest.mark.parametrize(
+    "said",
+    [b'{"type": "error", "code"', b"[" * 4000, b'["error"]', b'{"type": "ltx2_stream_start"}', b"\xff", SURROGATE],
+    ids=["broken", "deep", "a list", "another type", "not UTF-8", "a rejection that is not UTF-8"],
+)
+async def test_any_other_message_begins_the_session(said: bytes) -> None:
     """Whatever it is: only queue_status and error come before a beginning."""
 
-    async def talk(connection: ServerConnection) -> None:
-        await connection.send(said)
-        connection.transport.abort()
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(frames.build(frames.TEXT, said))
 
-    async with fake_replica(talk) as replica, wired(client=True, start=False) as client:
+    async with raw_server(upgraded(talk)) as replica, wired(client=True, start=False) as client:
         opening = Opening(client.link)
         ending = await relayed(client, opening, replica.url)
         opening.end()
