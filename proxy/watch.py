@@ -25,6 +25,9 @@ LOOK_SECONDS = 5.0
 # While reading is paused the event loop reports no departure: it is looked for, this often.
 DEPARTURE_LOOK_SECONDS = 0.5
 
+# At the end: for a peer that takes what was written, but slowly; and from one look at that to the next.
+GOODBYE_SECONDS, GOODBYE_LOOK_SECONDS = 600.0, 0.5
+
 
 class Watched(Protocol):
     """A link, as its watch sees it. `heard_at` is the loop's time; `received` and `written` count all octets."""
@@ -86,6 +89,22 @@ class Watch:
 
     def outstanding(self) -> bool:
         return self._link is not None and self.taken() < self._link.written
+
+    async def wait(self, future: asyncio.Future[None], seconds: float, patience: float) -> bool:
+        """Wait for `future` for so long, and longer as long as the peer takes of what was written. Is it done?
+
+        `patience`: seconds in which the peer must take PROGRESS_BYTES of that.
+        """
+        deadline = self._loop.time() + GOODBYE_SECONDS
+        idle, taken = 0.0, 0
+        while not future.done() and self._loop.time() < deadline:
+            await asyncio.wait({future}, timeout=min(seconds, GOODBYE_LOOK_SECONDS))
+            if idle >= (max(seconds, patience) if self.outstanding() else seconds):
+                break
+            idle, before, taken = idle + min(seconds, GOODBYE_LOOK_SECONDS), taken, self.taken()
+            if taken - before >= PROGRESS_BYTES:
+                idle = 0.0
+        return future.done()
 
     def reading_paused(self) -> None:
         """Told by the link when it stops reading."""

@@ -22,7 +22,7 @@ from proxy.errors import POLICY_VIOLATION, Close
 from proxy.frames import CloseFrame, Control, Fault, Octets, Unit
 from proxy.links import Departure, Link, Sink
 from proxy.scanner import Scanner
-from proxy.watch import PROGRESS_BYTES, Watch
+from proxy.watch import Watch
 
 # What is written and the kernel does not take at once is kept up to HIGH_BYTES, then the other side is paused, and
 # resumed at LOW_BYTES. One read of the other side may come on top.
@@ -32,9 +32,8 @@ PONG_BYTES = 64 * 1024
 READ_BYTES = 256 * 1024
 # writev takes no more pieces at once (IOV_MAX).
 MAX_PIECES = 1024
-# At the end: for the peer to answer a close, once it has taken all that was written; to take PROGRESS_BYTES more, until
-# it has; for all of that together; for the end of its connection; and from one look at that to the next.
-CLOSE_SECONDS, STALL_SECONDS, GOODBYE_SECONDS, HANG_UP_SECONDS, LOOK_SECONDS = 5.0, 8.0, 600.0, 1.0, 0.5
+# At the end: for the peer's answer to a close; for it to take PROGRESS_BYTES of what was written; for its hang-up.
+CLOSE_SECONDS, STALL_SECONDS, HANG_UP_SECONDS = 5.0, 8.0, 1.0
 
 
 class WireLink(asyncio.Protocol):
@@ -96,11 +95,6 @@ class WireLink(asyncio.Protocol):
     @property
     def partial(self) -> bool:
         return self._scanner.partial
-
-    @property
-    def lost(self) -> bool:
-        """Has the connection ended?"""
-        return self._lost.done()
 
     # --- the transport's side (asyncio.Protocol) ---
 
@@ -310,6 +304,8 @@ class WireLink(asyncio.Protocol):
             self.resume_reading()  # what it still sends is dropped, up to its answer
 
     async def close(self, close: Close) -> None:
+        if self._watch is None:
+            return  # no connection was made
         departure = self.gone.result() if self.gone.done() else None
         refused = departure.refused if departure is not None else None
         self.say_close(close)
@@ -320,31 +316,15 @@ class WireLink(asyncio.Protocol):
                 self._end_writing()  # a large message may be on its way here: it sees our close, and an end
         # One that was waited for a whole stall limit is not waited for again.
         patience = 0.0 if refused is not None and refused.code == POLICY_VIOLATION else STALL_SECONDS
-        if not await self._within(CLOSE_SECONDS, self._over, patience):
-            if self._watch is not None and self._watch.outstanding():
+        if not await self._watch.wait(self._over, CLOSE_SECONDS, patience):
+            if self._watch.outstanding():
                 self.abort()  # it takes nothing, not even our end
             self._end_writing()
         elif self._client:
             self._close_transport()  # of the two it is the server who ends the connection first (§7.1.1)
-        if not await self._within(HANG_UP_SECONDS, self._lost, patience):
+        if not await self._watch.wait(self._lost, HANG_UP_SECONDS, patience):
             self.abort()
             await asyncio.wait({self._lost})
-
-    async def _within(self, seconds: float, future: asyncio.Future[None], patience: float) -> bool:
-        """Wait for `future` for so long, and longer as long as the peer takes of what was written.
-
-        `patience`: seconds in which it must take PROGRESS_BYTES of that.
-        """
-        deadline = self._loop.time() + GOODBYE_SECONDS
-        idle, taken = 0.0, 0
-        while not future.done() and self._watch is not None and self._loop.time() < deadline:
-            await asyncio.wait({future}, timeout=min(seconds, LOOK_SECONDS))
-            if idle >= (max(seconds, patience) if self._watch.outstanding() else seconds):
-                break
-            idle, before, taken = idle + min(seconds, LOOK_SECONDS), taken, self._watch.taken()
-            if taken - before >= PROGRESS_BYTES:
-                idle = 0.0
-        return future.done()
 
     def abort(self, why: str = "vanished") -> None:
         self._leave(Departure(None, why))

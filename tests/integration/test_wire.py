@@ -243,7 +243,7 @@ async def test_all_that_was_written_arrives_before_the_close() -> None:
         await peer.sends()  # its answer
         async with asyncio.timeout(5):
             await closing
-        assert peer.link.lost
+        assert peer.link._lost.done()
 
 
 async def test_a_peer_that_never_answers_a_close_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +255,7 @@ async def test_a_peer_that_never_answers_a_close_is_let_go(monkeypatch: pytest.M
             peer.link.write([written])
             async with asyncio.timeout(5):
                 await peer.link.close(Close(1012, "bye"))
-            assert peer.link.lost
+            assert peer.link._lost.done()
 
 
 async def test_after_our_close_a_client_that_sends_on_is_read_to_its_answer() -> None:
