@@ -20,8 +20,6 @@ from bench.traffic import ready_pattern, stream
 MICROSECONDS = 1e6
 MB = 1e6
 FIRST_SESSIONS = 20  # before memory is read: modules and pools that the first sessions bring are not a session's cost
-IDLE_SECONDS = 0.3
-
 Figures = dict[str, float]
 
 

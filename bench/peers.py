@@ -210,4 +210,3 @@ PEERS = (
         _packages(*_ORIGINAL), deflate=True,
     ),
 )  # fmt: skip
-LABELS = {peer.name: peer.label for peer in PEERS}

@@ -102,7 +102,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
 
     async def _serve(self) -> Ending:
         """Give the client to one replica after the other until its session has begun, and relay it to its end."""
-        opening = Opening(self.link)
+        opening = Opening(self.link, self.session.id)
         search = Search(self.session, self.link, self.handshake, self._farewell)
         rejection: Ending | None = None
         try:

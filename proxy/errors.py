@@ -1,7 +1,7 @@
-"""PURE. How a session ends: the error frames and close codes of the contract (A1, and the table in docs).
+"""PURE. How a session ends: the error frames and close codes of the contract (A1, and the table in README.md).
 
-Called by relay.py and consumers.py, which send what an `Ending` says. Every text here may reach a client: no address,
-URL or exception text may come in.
+Called by relay.py, search.py and consumers.py; the consumer sends what an `Ending` says. Every text here may reach a
+client: no address, URL or exception text may come in.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def client_vanished(why: str = "vanished") -> Ending:
 
 
 def client_refused(close: Close, why: str) -> Ending:
-    """A message over the limit (1009), bytes that are no WebSocket (1002, 1007), or too little for too long (1008)."""
+    """A message over the limit (1009), octets that are no WebSocket (1002, 1007), too little for too long (1008)."""
     return Ending("router", why, close.code, to_client=close, to_replica=Close(GOING_AWAY))
 
 

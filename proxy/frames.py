@@ -94,6 +94,7 @@ def apply_mask(payload: bytes, mask: bytes) -> bytes:
 
 
 def header(opcode: int, fin: bool, length: int, mask: bytes) -> bytes:
+    """The header of a frame, 2 to 14 octets; `length` is below 2^63 (§5.2)."""
     first, mask_bit = opcode | (FIN if fin else 0), MASKED if mask else 0
     if length < 126:
         return bytes((first, mask_bit | length)) + mask

@@ -23,7 +23,8 @@ Sink = Callable[[Sequence[Octets]], None]
 class Departure:
     """How a peer left. `close` is its close frame; None: it vanished (lost, silent, garbage).
 
-    `refused` is what the peer is told where the link ends it: 1002, 1007 or 1009 for what it sent, 1008 for a stall.
+    `refused` is what the peer is told where the link ends it: 1002, 1007 or 1009 for what it sent, 1008 for a stall,
+    1011 where it cannot be held.
     """
 
     close: Close | None

@@ -10,8 +10,8 @@ import contextlib
 import ctypes
 import gc
 
-# Net allocations from one look of the collector to the next. Python's 700 make it look several times while one session
-# opens, a tenth or more of what that costs (bench/, sessions opened per second).
+# Net allocations from one look of the collector to the next. Python's 700 (2,000 from 3.13) make it look several times
+# while one session opens, a tenth or more of what that costs (bench/, sessions opened per second).
 COLLECT_EVERY = 10_000
 # Larger blocks are mapped and unmapped one by one. A read of 256 KiB stays below: the heap is faster. glibc would raise
 # the bound with the first large block that is freed, and its heap then grow with every round of slow clients, although

@@ -29,10 +29,10 @@ QUEUE_STATUS, ERROR, REJECTED = "queue_status", "error", "session_rejected"
 class Opening:
     """`begun`: a replica has taken the session for good. `withheld`: the rejection that its close is awaited for."""
 
-    def __init__(self, client: Link) -> None:
+    def __init__(self, client: Link, session: str) -> None:
         self.begun = False
         self.withheld: str | None = None
-        self._client = client
+        self._client, self._session = client, session
         self._replica: Link | None = None
         self._live = False  # the replica has all that is held, and gets what comes as it comes
         self._hold = Hold()
@@ -44,12 +44,12 @@ class Opening:
         """Can another replica be given all that the client has sent?"""
         return self._hold.kept
 
-    def offer(self, replica: Link, name: str) -> None:
+    def offer(self, replica: Link) -> None:
         """Give `replica` all that the client has sent and sends, until it has begun or is withdrawn."""
         self._replica = replica
         self._client.source = replica
         if self._hold.size:
-            self._replay = asyncio.create_task(self._give_all(replica), name=f"{name}: replay")
+            self._replay = asyncio.create_task(self._give_all(replica), name=f"session {self._session}: replay")
         else:
             self._go_live()
         replica.start(self._from_replica)
@@ -83,8 +83,10 @@ class Opening:
             if self._hold.kept:
                 self._hold.add(units)
         except OSError:
-            self._cannot_hold()
-            return
+            if not self._live:
+                self._cannot_hold()
+                return
+            self._hold.release()  # the replica has it all: this one or none
         if self._live and self._replica is not None:
             self._replica.write(units)
         elif self._hold.full:
@@ -111,7 +113,7 @@ class Opening:
         self._settle()
 
     def _cannot_hold(self) -> None:
-        logger.exception("a client's frames cannot be held")
+        logger.exception("session %s: its client's frames cannot be held", self._session)
         self._client.refuse(Close(INTERNAL_ERROR, "internal_error"), "its frames cannot be held")
 
     def _from_replica(self, units: Sequence[Octets]) -> None:

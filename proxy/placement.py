@@ -1,7 +1,7 @@
 """Which replicas may take a session now, read from the database.
 
-Called by the consumer once a session. Has its own thread and connection: a slow query of the admin never delays a
-placement, and the event loop never waits for the database.
+Called by search.py, at each search for a replica. Has its own thread and connection: a slow query of the admin never
+delays a placement, and the event loop never waits for the database.
 """
 
 from __future__ import annotations

@@ -32,12 +32,12 @@ class NotBegun:
 
 async def relay(client: Link, replica: Link, opening: Opening, session: str) -> Ending | NotBegun:
     """Relay until one side is gone. What it had sent before has then been handed to the other one's link."""
-    opening.offer(replica, f"session {session}")
+    opening.offer(replica)
     await asyncio.wait({client.gone, replica.gone}, return_when=asyncio.FIRST_COMPLETED)
     if client.gone.done():
         if client.gone.result().close is not None:
             await opening.all_given()
-        return client_departed(client.gone.result())
+        return client_departed(client.gone.result(), session)
     departure = replica.gone.result()
     if not opening.begun and (departure.close is None or departure.close.code in CANNOT_GO_ON):
         rejection = _rejection(opening, departure)
@@ -52,8 +52,10 @@ async def relay(client: Link, replica: Link, opening: Opening, session: str) -> 
     return ending
 
 
-def client_departed(departure: Departure) -> Ending:
-    """How a session ends whose client left first."""
+def client_departed(departure: Departure, session: str) -> Ending:
+    """How a session ends whose client left first, or was refused by its link."""
+    if departure.refused is not None and departure.refused.code == errors.INTERNAL_ERROR:
+        return replace(errors.router_failed(session), why=departure.why)
     if departure.refused is not None:
         return errors.client_refused(departure.refused, departure.why)
     return errors.client_closed(departure.close) if departure.close else errors.client_vanished(departure.why)

@@ -3,8 +3,9 @@
 The theory. A peer's octets come in chunks that know nothing of frames. What may be passed on is a *unit*: a whole
 frame, or, of a frame whose payload is over FRAGMENT_BYTES, a fragment of just that size with a header of ours (§5.4
 allows it to anyone on the way). Between two units a control frame may stand, so the router can always put in a ping, an
-error frame or a close, and a peer that dies never leaves half a frame on the other side. A payload is never copied,
-unmasked or decoded; only control frames, which are for the router to understand, are.
+error frame or a close, and a peer that dies never leaves half a frame on the other side. A payload is never unmasked
+or decoded (only control frames are, which are for the router to understand), and copied only where the beginning of a
+frame would keep a chunk's memory.
 
     between units ──header complete──▶ in a unit ──last octet──▶ between units
           └── a close frame, or a fault: nothing after it is looked at ──▶ ended
@@ -93,7 +94,7 @@ class Scanner:
         self._head, self._parts = b"", []
 
     def feed(self, data: bytes) -> list[Unit]:
-        """The units that end in `data`, in order. Data units are slices of it: octets to be sent as they are."""
+        """The units that end in `data`, in order. Data units are octets to be sent as they are, mostly slices of it."""
         units: list[Unit] = []
         view, size, at = memoryview(data), len(data), 0
         while at < size and not self.ended:

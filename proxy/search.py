@@ -46,7 +46,7 @@ class Search:
         try:
             await asyncio.wait((search, gone), return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
-                return client_departed(gone.result())
+                return client_departed(gone.result(), self._session.id)
             taken = True
             return search.result()
         finally:
@@ -54,7 +54,7 @@ class Search:
                 await self._abandon(search)
 
     async def _next(self) -> Found:
-        """Try the replicas in order until one accepts, all within ROUTER_FAILOVER_TIMEOUT_SECONDS."""
+        """Try the replicas in order until one accepts, all of this call within ROUTER_FAILOVER_TIMEOUT_SECONDS."""
         try:
             order = await ranked_replicas()
         except DatabaseAway:

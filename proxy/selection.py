@@ -1,6 +1,6 @@
 """PURE. In which order are replicas tried for a session (contract A2)?
 
-Called by placement.py with what the database says; the consumer walks the order. Must not know where the
+Called by placement.py with what the database says; search.py walks the order. Must not know where the
 candidates come from.
 """
 

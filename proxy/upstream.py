@@ -1,6 +1,6 @@
 """Open a replica's WebSocket with the websockets client, which checks its handshake; its errors become ours here.
 
-Called by the consumer, which tries one replica after the other. No error of this module carries an address, a URL or
+Called by search.py, which tries one replica after the other. No error of this module carries an address, a URL or
 a library's text to a client: those are in `__cause__`, for the log.
 """
 

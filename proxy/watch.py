@@ -76,6 +76,7 @@ class Watch:
         self._departure_timer: asyncio.TimerHandle | None = None
 
     def end(self) -> None:
+        """The connection is lost: nothing is looked at any more."""
         self._link = None
         self._timer.cancel()
         if self._departure_timer is not None:
@@ -88,6 +89,7 @@ class Watch:
         return self._link.written - self._link.unsent - _in_the_kernel(self._fd)
 
     def outstanding(self) -> bool:
+        """Is there anything that was written and the peer's host has not taken?"""
         return self._link is not None and self.taken() < self._link.written
 
     async def wait(self, future: asyncio.Future[None], seconds: float, patience: float) -> bool:

@@ -152,7 +152,7 @@ async def test_frames_that_come_with_the_handshake_are_not_lost() -> None:
             await reader.read(-1)
 
         async with raw_server(talk) as replica, wired(client=True, start=False) as client:
-            opening = Opening(client.link)
+            opening = Opening(client.link, "s1")
             relaying = asyncio.create_task(relayed(client, opening, replica.url))
             found = await client.receives(lambda frames: bool(frames))
             assert [frame.data for frame in found] == [b"v" * 200_000]
@@ -172,7 +172,7 @@ async def test_garbage_from_a_replica_is_a_lost_replica(octets: bytes) -> None:
         await reader.read(-1)
 
     async with raw_server(upgraded(send)) as replica, wired(client=True, start=False) as client:
-        opening = Opening(client.link)
+        opening = Opening(client.link, "s1")
         ending = await relayed(client, opening, replica.url)
         opening.end()
     assert isinstance(ending, Ending)
@@ -190,7 +190,7 @@ async def test_a_replicas_message_over_the_limit_ends_with_1009() -> None:
         await connection.wait_closed()
 
     async with fake_replica(talk) as replica, wired(client=True, start=False) as client:
-        opening = Opening(client.link)
+        opening = Opening(client.link, "s1")
         ending = await relayed(client, opening, replica.url)
         opening.end()
     assert isinstance(ending, Ending)
@@ -206,7 +206,7 @@ async def test_a_replica_lost_inside_a_message_leaves_no_error_frame() -> None:
         await writer.drain()
 
     async with raw_server(upgraded(send)) as replica, wired(client=True, start=False) as client:
-        opening = Opening(client.link)
+        opening = Opening(client.link, "s1")
         relaying = asyncio.create_task(relayed(client, opening, replica.url))
         (fragment,) = await client.receives(lambda frames: bool(frames))
         ending = await relaying
@@ -230,7 +230,7 @@ async def test_what_a_client_sent_is_given_to_the_next_replica(code: int | None)
             await connection.close(code)
 
     async with fake_replica(give_up) as first, fake_replica() as second, wired(client=True, start=False) as client:
-        opening = Opening(client.link)
+        opening = Opening(client.link, "s1")
         client.protocol.send_text(b"init", fin=False)
         client.protocol.send_ping(b"held?")  # answered, and not held
         client.protocol.send_continuation(b" one", fin=True)
@@ -263,7 +263,7 @@ async def test_another_close_is_the_replicas_answer() -> None:
         await connection.close(4002, "no such preset")
 
     async with fake_replica(talk) as replica, wired(client=True, start=False) as client:
-        opening = Opening(client.link)
+        opening = Opening(client.link, "s1")
         ending = await relayed(client, opening, replica.url)
         opening.end()
     assert isinstance(ending, Ending)
@@ -278,7 +278,7 @@ async def test_a_rejection_is_withheld_until_its_close() -> None:
         await connection.close(1013, "busy")
 
     async with fake_replica(reject) as replica, wired(client=True, start=False) as client:
-        opening = Opening(client.link)
+        opening = Opening(client.link, "s1")
         outcome = await relayed(client, opening, replica.url)
         opening.end()
         assert isinstance(outcome, NotBegun)
@@ -297,7 +297,7 @@ async def test_a_rejection_that_something_follows_was_no_last_word() -> None:
         await connection.close(1000)
 
     async with fake_replica(talk) as replica, wired(client=True, start=False) as client:
-        opening = Opening(client.link)
+        opening = Opening(client.link, "s1")
         relaying = asyncio.create_task(relayed(client, opening, replica.url))
         found = await client.receives(lambda frames: len(frames) == 2)
         await relaying
@@ -320,7 +320,7 @@ async def test_any_other_message_begins_the_session(said: bytes) -> None:
         writer.write(frames.build(frames.TEXT, said))
 
     async with raw_server(upgraded(talk)) as replica, wired(client=True, start=False) as client:
-        opening = Opening(client.link)
+        opening = Opening(client.link, "s1")
         ending = await relayed(client, opening, replica.url)
         opening.end()
     assert opening.begun
@@ -333,7 +333,7 @@ async def test_past_the_bound_of_a_hold_the_client_waits_until_it_has_a_replica(
     message = b"x" * 1_000_000
 
     async with fake_replica() as replica, wired(client=True, start=False) as client:
-        opening = Opening(client.link)
+        opening = Opening(client.link, "s1")
         sending = asyncio.create_task(client.sends(frames.build(frames.BINARY, message, KEY) * 3))
         async with asyncio.timeout(5):
             while not client.link.reading_paused:
@@ -354,7 +354,7 @@ async def test_the_bound_of_all_holds_together_holds_too() -> None:
     """One client's init must not be another's chance to exhaust the memory."""
     frame = frames.build(frames.BINARY, b"x" * 60_000, KEY)
     async with wired(client=True, start=False) as one, wired(client=True, start=False) as two:
-        openings = [Opening(one.link), Opening(two.link)]
+        openings = [Opening(one.link, "s1"), Opening(two.link, "s2")]
         for peer in (one, two):
             await peer.sends(frame)
         async with asyncio.timeout(5):
@@ -368,7 +368,7 @@ async def test_the_bound_of_all_holds_together_holds_too() -> None:
 async def test_a_client_that_closes_at_once_is_heard_to_its_end() -> None:
     """All that it sent, then its close, also where its replica opens only then."""
     async with fake_replica(quiet) as replica, wired(client=True, start=False) as client:
-        opening = Opening(client.link)
+        opening = Opening(client.link, "s1")
         client.protocol.send_binary(b"x" * 100_000)
         client.protocol.send_close(4000, "bye")
         await client.sends()
@@ -392,7 +392,7 @@ async def test_a_client_that_closes_behind_much_is_heard_by_a_slow_replica() -> 
 
     received: list[bytes] = []
     async with raw_server(upgraded(slow)) as replica, wired(client=True, start=False) as client:
-        opening = Opening(client.link)
+        opening = Opening(client.link, "s1")
         sending = asyncio.create_task(
             client.sends(frames.build(frames.BINARY, message, KEY) + frames.build_close(4000, "bye", KEY))
         )
@@ -417,7 +417,7 @@ async def test_while_a_replica_does_not_take_what_is_held_its_client_is_heard() 
 
     released = asyncio.Event()
     async with raw_server(upgraded(look_away)) as replica, wired(client=True, start=False) as client:
-        opening = Opening(client.link)
+        opening = Opening(client.link, "s1")
         await client.sends(frames.build(frames.BINARY, b"x" * 12_000_000, KEY))
         link = await open_replica(replica.url, PLAIN, 2)
         relaying = asyncio.create_task(relay(client.link, link, opening, "s1"))
@@ -452,7 +452,7 @@ async def test_a_full_disk_ends_the_session_and_says_so(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(holding.tempfile, "SpooledTemporaryFile", lambda size: FullDisk())
     async with fake_replica() as replica, wired(client=True, start=False) as client:
-        opening = Opening(client.link)
+        opening = Opening(client.link, "s1")
         await client.sends(frames.build(frames.BINARY, b"x" * 1000, KEY))
         async with asyncio.timeout(5):
             while not client.link.received_frames:
@@ -461,6 +461,7 @@ async def test_a_full_disk_ends_the_session_and_says_so(monkeypatch: pytest.Monk
         opening.end()
     assert isinstance(ending, Ending)
     assert (ending.to_client, ending.to_replica) == (Close(1011, "internal_error"), Close(1001))
+    assert json.loads(ending.error_frame or "")["code"] == "worker_failed"
 
 
 async def test_bytes_are_octets_also_where_the_client_takes_messages() -> None:
