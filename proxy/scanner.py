@@ -41,6 +41,8 @@ from proxy.frames import (
 FRAGMENT_BYTES = 1024 * 1024
 # Smaller pieces of a unit are gathered in one buffer: a peer that sends single octets must not cost an object for each.
 SMALL_PIECE_BYTES = 4096
+# The beginning of a frame is copied up to this: so the memory of its chunk is free for the next read while it is hot.
+COPIED_BYTES = 65_536
 
 
 class Scanner:
@@ -231,9 +233,7 @@ class Scanner:
         piece: Octets = view[at : at + self._missing]
         size = len(piece)
         if size >= SMALL_PIECE_BYTES:
-            if size < self._missing and size < len(view) // 2:
-                # Copied, so that the memory of the chunk is free for the next read while it is hot: with 50 sessions
-                # half of what a frame costs.
+            if size < self._missing and size <= COPIED_BYTES:
                 piece = bytes(piece)
             self._parts.append(piece)
         elif isinstance(gathered := self._parts[-1], bytearray):

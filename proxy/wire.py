@@ -26,7 +26,7 @@ from proxy.watch import Watch
 
 # What is written and the kernel does not take at once is kept up to HIGH_BYTES, then the other side is paused, and
 # resumed at LOW_BYTES. One read of the other side may come on top.
-HIGH_BYTES, LOW_BYTES = 64 * 1024, 16 * 1024
+HIGH_BYTES, LOW_BYTES = 256 * 1024, 64 * 1024
 # Pongs for a client that pings and does not read: past this its pings go unanswered (RFC 6455 §5.5.3).
 PONG_BYTES = 64 * 1024
 READ_BYTES = 256 * 1024

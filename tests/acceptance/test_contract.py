@@ -60,7 +60,8 @@ class Fleet:
     @contextlib.asynccontextmanager
     async def session(self) -> AsyncIterator[ClientConnection]:
         async with connect(f"ws://127.0.0.1:{self.port}/v1/stream", max_size=None, proxy=None) as connection:
-            await connection.send(json.dumps(INIT))
+            with contextlib.suppress(ConnectionClosed):  # the router may have said all that it has to say
+                await connection.send(json.dumps(INIT))
             yield connection
 
 

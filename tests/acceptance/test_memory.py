@@ -62,9 +62,11 @@ async def test_clients_that_never_read_cost_a_mebibyte_each_at_most(own_router: 
         before = descriptors(own_router) + 10
         await round_of(1)
         start = rss_kib(own_router)
-        first, second = await round_of(100), await round_of(100)
-        assert first - start <= 100 * allowed, f"{(first - start) / 100:.0f} KiB a client"
-        assert second - first <= (first - start) / 8, f"the second round took {second - first} KiB more"
+        # How much of its 1 MiB each client happens to cost differs by a third from round to round: what would pile up
+        # from session to session shows in the third one, and object by object in test_live_objects.py.
+        rounds = [await round_of(100) for _ in range(3)]
+        assert rounds[0] - start <= 100 * allowed, f"{(rounds[0] - start) / 100:.0f} KiB a client"
+        assert rounds[2] - start <= 1.5 * (rounds[0] - start), f"RSS grows from round to round: {start} {rounds} KiB"
 
 
 @contextlib.contextmanager
