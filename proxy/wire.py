@@ -29,7 +29,7 @@ from proxy.watch import Watch
 HIGH_BYTES, LOW_BYTES = 256 * 1024, 64 * 1024
 # Pongs for a client that pings and does not read: past this its pings go unanswered (RFC 6455 §5.5.3).
 PONG_BYTES = 64 * 1024
-READ_BYTES = 256 * 1024
+READ_BYTES = 256 * 1024  # at once, of what is left when the connection is lost
 # writev takes no more pieces at once (IOV_MAX).
 MAX_PIECES = 1024
 # At the end: for the peer's answer to a close; for it to take PROGRESS_BYTES of what was written; for its hang-up.

@@ -62,11 +62,12 @@ async def test_clients_that_never_read_cost_a_mebibyte_each_at_most(own_router: 
         before = descriptors(own_router) + 10
         await round_of(1)
         start = rss_kib(own_router)
-        # How much of its 1 MiB each client happens to cost differs by a third from round to round: what would pile up
-        # from session to session shows in the third one, and object by object in test_live_objects.py.
-        rounds = [await round_of(100) for _ in range(3)]
-        assert rounds[0] - start <= 100 * allowed, f"{(rounds[0] - start) / 100:.0f} KiB a client"
-        assert rounds[2] - start <= 1.5 * (rounds[0] - start), f"RSS grows from round to round: {start} {rounds} KiB"
+        warm, first, *later = [await round_of(100) for _ in range(4)]
+        assert warm - start <= 100 * allowed, f"{(warm - start) / 100:.0f} KiB a client"
+        # What a client happens to cost differs between rounds, upwards; what piles up from session to session is in
+        # every later one. (The first round also fills the heap. Object by object: test_live_objects.py.)
+        grown = min(later) - first
+        assert grown <= (warm - start) / 8, f"later rounds took {grown} KiB more: {start} {warm} {first} {later}"
 
 
 @contextlib.contextmanager
