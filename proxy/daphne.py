@@ -9,6 +9,7 @@ connections by timers on the wall clock.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -23,7 +24,9 @@ from twisted.internet.tcp import Port
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 
+from proxy.ledger import Ledger
 from proxy.links import TAKE_OVER, TakeOver
+from proxy.sharing import Sharing, say_uneven
 from proxy.twisted_transport import TransportBridge, detached_socket
 from proxy.wire import WireLink
 
@@ -124,11 +127,35 @@ def install(at_shutdown: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """
     WebSocketFactory.protocol = StreamProtocol
     AccessLogGenerator.write_entry = _write_entry
+    shared = share_adopted_ports(reactor, Ledger)
 
     def finish() -> Deferred[None]:
+        for port in shared:
+            port.stop()  # also one that is just leaving a client to others, and so is no reader
         for reader in reactor.getReaders():  # type: ignore[misc]
             if isinstance(reader, Port):
                 reader.stopListening()
         return Deferred.fromFuture(asyncio.ensure_future(at_shutdown()))
 
     reactor.addSystemEventTrigger("before", "shutdown", finish)  # type: ignore[arg-type]
+
+
+def share_adopted_ports(reactor: Any, open_ledger: Callable[[int], Any]) -> list[Sharing]:
+    """Have each Port on a socket that is handed over (--fd) share it with the other processes that have it.
+
+    `open_ledger` gets the socket's inode. Gives the list to which the Ports come. A socket that Daphne opens itself
+    (-b, -p, -u, TLS) no other process has.
+    """
+    found: list[Sharing] = []
+    plain_adopt = reactor.adoptStreamPort
+
+    def adopt(*details: Any) -> Any:
+        port = plain_adopt(*details)
+        try:
+            found.append(Sharing(port, open_ledger(os.fstat(port.fileno()).st_ino)))
+        except OSError as error:
+            say_uneven(error)
+        return port
+
+    reactor.adoptStreamPort = adopt
+    return found

@@ -2,24 +2,30 @@
 
 checks.py asks at each start and in `manage.py check`. Once on a real socket of the loopback interface, whose link is
 asyncio's own, and once on a transport in memory, whose link goes through Twisted as on TLS: upgrade, take-over, a
-message, close, end. What differs is named, and the router does not start.
+message, close, end. Then a socket is handed over as with --fd, and a client counted. What differs is named, and the
+router does not start.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from daphne.endpoints import build_endpoint_description_strings
 from daphne.ws_protocol import WebSocketFactory
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.tcp import Server
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from proxy.daphne import StreamProtocol
+from proxy.daphne import StreamProtocol, share_adopted_ports
 from proxy.links import TAKE_OVER, Link, TakeOver
 
 PATIENCE_SECONDS = 5.0
@@ -49,7 +55,44 @@ def seam_faults() -> list[str]:
 async def _rehearse() -> list[str]:
     with _SocketClient() as client:
         faults = await _Rehearsal(client).play()
-    return faults or await _Rehearsal(_MemoryClient()).play()
+    return faults or await _Rehearsal(_MemoryClient()).play() or _rehearse_sharing()
+
+
+def _rehearse_sharing() -> list[str]:
+    """Hand a socket over as with --fd; of two clients take one, leave one to another process; lose the first."""
+    stub, ledger = _StubReactor(), _StubLedger()
+    shared = share_adopted_ports(stub, lambda inode: ledger)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        with socket.create_connection(address), socket.create_connection(address):
+            try:
+                (description,) = build_endpoint_description_strings(file_descriptor=os.dup(listener.fileno()))
+                serverFromString(stub, description).listen(Factory.forProtocol(Protocol))
+                if not shared:
+                    return ["daphne --fd no longer goes through the reactor's adoptStreamPort"]
+                return _sharing_faults(stub, ledger)
+            except Exception as error:
+                return [f"a listening socket cannot be shared ({type(error).__name__}: {error})"]
+            finally:
+                for port in shared:
+                    port.stop()
+                for reader in [reader for reader in stub.readers if reader.connected]:
+                    reader.connectionLost(Failure(ConnectionDone()))
+
+
+def _sharing_faults(stub: _StubReactor, ledger: _StubLedger) -> list[str]:
+    (port,) = stub.readers
+    ledger.elsewhere = 1
+    stub.wake(port)
+    if ledger.connections != 1:
+        return ["Port no longer asks its doRead, numberAccepts and transport when a client waits"]
+    ledger.elsewhere = 0
+    stub.wake(port)
+    if port in stub.readers or ledger.connections != 1:
+        return ["a Port whose stopReading was called still accepts"]
+    (connection,) = stub.readers
+    connection.connectionLost(Failure(ConnectionDone()))
+    return [] if ledger.connections == 0 else ["a lost connection is not reported to the class in Port.transport"]
 
 
 class _Rehearsal:
@@ -174,17 +217,53 @@ class _Producer:
 
 
 class _StubReactor:
-    """Takes what a transport registers, and never calls it."""
+    """Takes what a transport registers, and calls it only when told to."""
 
     _realPortNumber = 0
+    _supportedAddressFamilies = AsyncioSelectorReactor._supportedAddressFamilies
+    _readOrWrite: Any = AsyncioSelectorReactor._readOrWrite
 
-    def addReader(self, reader: object) -> None: ...
+    def __init__(self) -> None:
+        self.readers: list[Any] = []
+
+    def adoptStreamPort(self, *details: Any) -> Any:
+        stub: Any = self
+        return AsyncioSelectorReactor.adoptStreamPort(stub, *details)
+
+    def callLater(self, delay: float, call: Callable[..., object], *details: Any) -> None:
+        call(*details)
+
+    def wake(self, reader: object) -> None:
+        self._readOrWrite(reader, True)
+
+    def addReader(self, reader: object) -> None:
+        self.readers.append(reader)
+
+    def removeReader(self, reader: object) -> None:
+        if reader in self.readers:
+            self.readers.remove(reader)
 
     def addWriter(self, writer: object) -> None: ...
 
-    def removeReader(self, reader: object) -> None: ...
-
     def removeWriter(self, writer: object) -> None: ...
+
+
+class _StubLedger:
+    """One other process, which lives and has `elsewhere` connections."""
+
+    def __init__(self) -> None:
+        self.connections = self.elsewhere = 0
+
+    def count(self, change: int) -> None:
+        self.connections += change
+
+    def others(self) -> dict[int, int]:
+        return {1: self.elsewhere}
+
+    def lives(self, slot: int) -> bool:
+        return True
+
+    def close(self) -> None: ...
 
 
 class _StubServer:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import io
+import os
 import socket
 from typing import Any
 
@@ -16,7 +17,8 @@ import pytest
 from channels.consumer import AsyncConsumer
 from daphne.access import AccessLogGenerator
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
-from twisted.internet.tcp import Server
+from twisted.internet.endpoints import AdoptedStreamServerEndpoint
+from twisted.internet.tcp import Port, Server
 from twisted.internet.testing import StringTransport
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.protocol import State
@@ -61,6 +63,25 @@ async def test_a_seam_that_is_gone_is_named(monkeypatch: pytest.MonkeyPatch, sea
     monkeypatch.delattr(seam.StreamProtocol, seam_name)
     faults = await asyncio.to_thread(rehearsal.seam_faults)
     assert len(faults) == 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "instead", "fault"),
+    [
+        (AdoptedStreamServerEndpoint, "listen", lambda endpoint, factory: os.close(endpoint.fileno), "adoptStreamPort"),
+        (Port, "doRead", lambda port: None, "numberAccepts"),
+        (Port, "stopReading", lambda port: None, "stopReading"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_seam_of_sharing_that_is_gone_is_named(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, instead: Any, fault: str
+) -> None:
+    """With --fd: adoptStreamPort gives the Port, doRead takes a client, stopReading leaves it to others."""
+    monkeypatch.setattr(owner, name, instead)
+    faults = rehearsal._rehearse_sharing()
+    assert len(faults) == 1
+    assert fault in faults[0]
 
 
 async def test_install_makes_daphne_use_our_protocol() -> None:
