@@ -1,19 +1,31 @@
-"""deploy/: several router processes on one socket, and the prober, under supervisord as its README says."""
+"""deploy/: several router processes on one socket, and the prober, under supervisord as its README says.
+
+And how the processes share the socket: here without supervisord, each with a log of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
+import time
 from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+from pytest_django.plugin import DjangoDbBlocker
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from proxy.ledger import usual_folder
+from tests.acceptance.servers import APPLICATION, running_router
 from tests.fake_replica import fake_replica
 from tests.ports import free_port
-from tests.processes import BIN, manage, running, wait_until
+from tests.processes import BIN, Running, manage, running, wait_until
 
 CONFIGURATION = "deploy/supervisor/supervisord.conf"
 
@@ -81,3 +93,169 @@ async def test_two_processes_share_a_socket_and_one_of_them_may_die(tmp_path: Pa
             everything = children(supervisor.pid, "")
             assert await asyncio.to_thread(supervisor.stop, signal.SIGTERM, 30) == 0
             assert not everything & running_now()
+
+
+@dataclass
+class Fleet:
+    """Router processes on one socket, and the clients that they serve."""
+
+    port: int
+    ledger: Path
+    start: Callable[[str], Running]  # one more process; returns when it listens
+    processes: list[Running] = field(default_factory=list)
+    clients: list[ClientConnection] = field(default_factory=list)
+
+    async def open(self) -> ClientConnection:
+        """A session that works."""
+        client = await connect(f"ws://127.0.0.1:{self.port}/v1/stream", proxy=None, open_timeout=30)
+        self.clients.append(client)
+        await client.send("hello")
+        assert await client.recv() == "hello"
+        return client
+
+    async def leave(self, count: int) -> None:
+        """The `count` oldest clients close, and the processes have noticed."""
+        ended = self.ended
+        for client in self.clients[:count]:
+            await client.close()
+        del self.clients[:count]
+        await asyncio.to_thread(wait_until, lambda: self.ended == ended + count)
+
+    async def open_until(self, enough: Callable[[], bool], few: int) -> None:
+        """`few` sessions one by one, then more until it is `enough`, twice as many at most.
+
+        A process that the machine lets wait for more than 2 ms misses its turn, and has it with the next client.
+        """
+        for number in range(2 * few):
+            if number >= few and enough():
+                return
+            await self.open()
+        assert enough(), self.opened
+
+    @property
+    def opened(self) -> list[int]:
+        return [process.log.count(" opened: ") for process in self.processes]
+
+    @property
+    def ended(self) -> int:
+        return sum(process.log.count(" ended: ") for process in self.processes)
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> AsyncIterator[Fleet]:
+    """Two router processes on one socket, and a replica that echoes."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1024) as shared, contextlib.ExitStack() as running_ones:
+        fd = shared.fileno()
+        command = ["daphne", "--fd", str(fd)]
+        ledger = usual_folder() / f"stream-router-{os.getuid()}-{os.fstat(fd).st_ino}"
+
+        def start(name: str) -> Running:
+            line = [str(BIN / "daphne"), *command[1:], APPLICATION]
+            process = running_ones.enter_context(running(name, line, tmp_path, [fd]))
+            process.wait_for("Listening on TCP")
+            found.processes.append(process)
+            return process
+
+        found = Fleet(shared.getsockname()[1], ledger, start)
+        router = running_ones.enter_context(
+            running_router("daphne", tmp_path, django_db_blocker, command=command, pass_fds=[fd])
+        )
+        router.process.wait_for("Listening on TCP")
+        found.processes.append(router.process)
+        await asyncio.to_thread(start, "second")
+        async with fake_replica() as replica:
+            await router.place(replica.url)
+            yield found
+            for client in found.clients:
+                await client.close()
+        for process in found.processes:
+            if process.process.poll() is None:
+                assert await asyncio.to_thread(process.stop) == 0
+        assert not ledger.exists()
+
+
+async def test_clients_that_come_one_by_one_are_shared_evenly(fleet: Fleet) -> None:
+    """The process with the fewest connections takes the next: 40 sessions are 20 and 20."""
+    await fleet.open_until(lambda: max(fleet.opened) - min(fleet.opened) <= 2, 40)
+
+
+async def test_a_burst_is_shared_evenly(fleet: Fleet) -> None:
+    """A hundred at once: nobody takes a heap of them from the others."""
+    shares = []
+    for _ in range(5):  # a machine that lets one process wait gives the other more
+        before = fleet.opened
+        await asyncio.gather(*(fleet.open() for _ in range(100)))
+        shares.append(min(now - then for now, then in zip(fleet.opened, before, strict=True)))
+        if shares[-1] >= 40:
+            return
+        await fleet.leave(100)
+    raise AssertionError(f"the smaller shares: {shares}")
+
+
+async def test_who_has_lost_clients_takes_the_next_ones(fleet: Fleet) -> None:
+    """What counts is what is open, not what was: and it is counted down also for connections that left Twisted."""
+    await asyncio.gather(*(fleet.open() for _ in range(20)))
+    await fleet.leave(20)
+    before = fleet.opened
+
+    def gained() -> list[int]:
+        return [now - then for now, then in zip(fleet.opened, before, strict=True)]
+
+    await fleet.open_until(lambda: max(gained()) - min(gained()) <= 2, 20)
+
+
+async def test_a_frozen_process_keeps_no_client_waiting(fleet: Fleet) -> None:
+    """It has the fewest connections and does not come: the others take its turn. It goes on, and catches up."""
+    await asyncio.gather(*(fleet.open() for _ in range(10)))
+    before = fleet.opened
+    os.kill(fleet.processes[1].pid, signal.SIGSTOP)
+    try:
+        waits = []
+        for _ in range(40):
+            started = time.monotonic()
+            await fleet.open()
+            waits.append(time.monotonic() - started)
+        assert sorted(waits)[20] < 0.1, waits
+        assert max(waits) < 2, waits  # a loaded machine is no failure
+        assert fleet.opened == [before[0] + 40, before[1]]
+    finally:
+        os.kill(fleet.processes[1].pid, signal.SIGCONT)
+    await fleet.open_until(lambda: abs(fleet.opened[0] - fleet.opened[1]) <= 2, 60)
+
+
+async def test_a_process_that_is_killed_leaves_its_turns_to_the_others(fleet: Fleet) -> None:
+    """Nobody waits for it, its slot is free for the next one, and that one takes its part."""
+    await asyncio.gather(*(fleet.open() for _ in range(10)))
+    killed = fleet.processes.pop(1)
+    assert await asyncio.to_thread(killed.stop, signal.SIGKILL) == -signal.SIGKILL
+    mine = fleet.opened[0]
+    for _ in range(20):
+        await fleet.open()
+    assert fleet.opened == [mine + 20]
+    third = await asyncio.to_thread(fleet.start, "third")
+    assert fleet.ledger.stat().st_size == 2 * 4, "the third process has the slot of the second"
+    await fleet.open_until(lambda: third.log.count(" opened: ") >= 10, 10)
+
+
+async def test_without_a_ledger_clients_are_served_all_the_same(
+    tmp_path: Path, django_db_blocker: DjangoDbBlocker
+) -> None:
+    """Something else is in its place: the log says so once, and the process accepts as they come."""
+    with socket.create_server(("127.0.0.1", 0)) as shared:
+        fd, port = shared.fileno(), shared.getsockname()[1]
+        place = usual_folder() / f"stream-router-{os.getuid()}-{os.fstat(fd).st_ino}"
+        place.mkdir()
+        command = ["daphne", "--fd", str(fd)]
+        try:
+            with running_router("daphne", tmp_path, django_db_blocker, command=command, pass_fds=[fd]) as router:
+                router.process.wait_for("Listening on TCP")
+                async with fake_replica() as replica:
+                    await router.place(replica.url)
+                    for _ in range(3):
+                        async with connect(f"ws://127.0.0.1:{port}/v1/stream", proxy=None) as client:
+                            await client.send("hello")
+                            assert await client.recv() == "hello"
+                assert router.log.count("not spread evenly") == 1
+                assert await asyncio.to_thread(router.process.stop) == 0
+        finally:
+            place.rmdir()
