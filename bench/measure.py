@@ -39,12 +39,19 @@ class Target:
             self.child.settle()
 
 
-def measure(case: Case, target: Target, load: Load, warm_seconds: float, window_seconds: float) -> Figures:
-    """Raises LoadFault or Unwell when the proxy does not carry it."""
+def measure(
+    case: Case,
+    target: Target,
+    load: Load,
+    warm_seconds: float,
+    window_seconds: float,
+    in_flight: int = OPENS_IN_FLIGHT,
+) -> Figures:
+    """Sessions are opened `in_flight` at a time. Raises LoadFault or Unwell when the proxy does not carry it."""
     clock = Clock(warm_seconds, window_seconds, target.cpu_seconds)
     if case.kind == "open":
-        return _open(case, target, load, clock)
-    with load.sessions(target.address, case.sessions, deflate=target.deflate, in_flight=OPENS_IN_FLIGHT) as sessions:
+        return _open(case, target, load, clock, in_flight)
+    with load.sessions(target.address, case.sessions, deflate=target.deflate, in_flight=in_flight) as sessions:
         up, down = ready_pattern(case.size, True, target.deflate), ready_pattern(case.size, False, target.deflate)
         if case.kind == "echo":
             window = echo(sessions.clients, sessions.replicas, up, down, clock)
@@ -83,13 +90,11 @@ def wait_ready(target: Target, load: Load, seconds: float) -> None:
         target.child.find_workers()
 
 
-def _open(case: Case, target: Target, load: Load, clock: Clock) -> Figures:
+def _open(case: Case, target: Target, load: Load, clock: Clock, in_flight: int) -> Figures:
     """Sessions a second and memory a session; then frames down all of the sessions."""
     before = target.child.rss_bytes() if target.child else 0
     cpu = target.cpu_seconds()
-    with load.sessions(
-        target.address, case.sessions, deflate=target.deflate, in_flight=OPENS_IN_FLIGHT
-    ) as sessions:  # fmt: skip
+    with load.sessions(target.address, case.sessions, deflate=target.deflate, in_flight=in_flight) as sessions:
         figures = {"opens_per_s": case.sessions / sessions.seconds}
         if target.child:
             figures["open_cpu_us"] = (target.cpu_seconds() - cpu) / case.sessions * MICROSECONDS

@@ -77,8 +77,13 @@ class Child:
                 self.process.wait()
 
 
-def start(command: Sequence[str], folder: Path, name: str, core: int, environment: dict[str, str]) -> Child:
-    """Start `command` on `core`; its working folder is the project's, its output goes to a file in `folder`."""
+def start(
+    command: Sequence[str], folder: Path, name: str, core: int, environment: dict[str, str], fds: Sequence[int] = ()
+) -> Child:
+    """Start `command` on `core`; its working folder is the project's, its output goes to a file in `folder`.
+
+    It inherits `fds`.
+    """
 
     def prepare() -> None:
         os.sched_setaffinity(0, {core})
@@ -88,7 +93,7 @@ def start(command: Sequence[str], folder: Path, name: str, core: int, environmen
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             command, cwd=Path(__file__).resolve().parents[1], env=environment, stdin=subprocess.DEVNULL, stdout=log,
-            stderr=log, start_new_session=True, preexec_fn=prepare,
+            stderr=log, start_new_session=True, preexec_fn=prepare, pass_fds=tuple(fds),
         )  # fmt: skip
     return Child(process, log_path)
 
