@@ -7,7 +7,9 @@ Knows nothing of the router: it is what stands behind it.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 Talk = Callable[[ServerConnection], Awaitable[None]]
+RawTalk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass
@@ -107,9 +110,7 @@ async def fake_replica(
 
 
 @contextlib.asynccontextmanager
-async def raw_server(
-    talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
-) -> AsyncIterator[FakeReplica]:
+async def raw_server(talk: RawTalk) -> AsyncIterator[FakeReplica]:
     """A server that speaks bytes: hung handshakes, wrong ones, garbage after the 101."""
     replica = FakeReplica("")
     tasks: set[asyncio.Task[None]] = set()
@@ -135,3 +136,24 @@ async def raw_server(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks)
+
+
+def upgraded(then: RawTalk) -> RawTalk:
+    """A talk of raw_server(): the handshake done right, then `then`."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await handshake_answer(reader))
+        await then(reader, writer)
+
+    return talk
+
+
+async def handshake_answer(reader: asyncio.StreamReader) -> bytes:
+    """The 101 to the handshake that `reader` brings (RFC 6455 §4.2.2)."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    key = next(line.split(": ")[1] for line in head.split("\r\n") if line.lower().startswith("sec-websocket-key"))
+    magic = hashlib.sha1(key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest()
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + base64.b64encode(magic) + b"\r\n\r\n"
+    )

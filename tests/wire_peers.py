@@ -1,6 +1,7 @@
 """The other end of a WireLink, for tests: a real socket, and websockets' sans-I/O protocol to speak over it.
 
 `wired(client=True)` gives a link whose peer is a client, `wired(client=False)` one whose peer is a replica.
+`relayed` is a replica's part in such a client's session.
 """
 
 from __future__ import annotations
@@ -17,7 +18,14 @@ from websockets.protocol import Protocol, State
 from websockets.server import ServerProtocol
 from websockets.uri import parse_uri
 
+from proxy.errors import Close, Ending
+from proxy.forwarding import Handshake
+from proxy.opening import Opening
+from proxy.relay import NotBegun, relay
+from proxy.upstream import open_replica
 from proxy.wire import WireLink
+
+PLAIN = Handshake(query="", subprotocol=None, headers=())
 
 
 class Peer:
@@ -79,3 +87,12 @@ async def wired(*, client: bool, early: bytes = b"", start: bool = True) -> Asyn
         far.close()
         link.abort()
         await asyncio.wait({link._lost})
+
+
+async def relayed(client: Peer, opening: Opening, url: str) -> Ending | NotBegun:
+    """One replica's part of a session, with its goodbye."""
+    link = await open_replica(url, PLAIN, 2)
+    async with asyncio.timeout(10):
+        outcome = await relay(client.link, link, opening, "s1")
+        await link.close((outcome.to_replica if isinstance(outcome, Ending) else None) or Close(1001))
+    return outcome
