@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from proxy.frames import TOO_BIG
+
+# Those that say what is wrong with what a peer sent are in frames.py.
 GOING_AWAY = 1001
-INVALID_DATA = 1007
 POLICY_VIOLATION = 1008
-TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013

@@ -15,8 +15,8 @@ from typing import Any
 from websockets.frames import Frame, Opcode
 
 from proxy import frames
-from proxy.errors import INVALID_DATA, Close
-from proxy.frames import Octets
+from proxy.errors import Close
+from proxy.frames import INVALID_DATA, Octets
 from proxy.links import Departure, Link, Sink
 
 

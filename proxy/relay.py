@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from proxy import errors
 from proxy.errors import Close, Ending
+from proxy.frames import TOO_BIG
 from proxy.links import Departure, Link
 from proxy.opening import Opening
 
@@ -64,7 +65,7 @@ def client_departed(departure: Departure, session: str) -> Ending:
 def _replica_departed(departure: Departure, session: str) -> Ending:
     if departure.close is not None:
         return errors.replica_closed(departure.close)
-    if departure.refused is not None and departure.refused.code == errors.TOO_BIG:
+    if departure.refused is not None and departure.refused.code == TOO_BIG:
         return errors.replica_message_too_big(departure.refused)
     return replace(errors.replica_lost(session, departure.why), to_replica=departure.refused)
 
