@@ -44,7 +44,6 @@ class Last:
     unfinished: bool = False  # it ends inside a message
     close: tuple[int | None, str] | None = None
     after_close: bytes = b""
-    reset: bool = False
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, mask: bytes = b"", rsv: int = 0) -> bytes:
@@ -121,7 +120,6 @@ class Peer:
         self.answers_pings = True
         self.pings = 0
         self.pongs: list[bytes] = []
-        self.path = ""
         self._parser = Parser()
         self._frames: list[Frame] = []
 
@@ -186,7 +184,7 @@ class Peer:
     async def rest(self) -> Last:
         """Read to the end of the connection, and close it; a close is answered. Raises HalfFrame."""
         last, opcode, payload = Last(), 0, bytearray()
-        try:
+        with contextlib.suppress(ConnectionError):  # a reset is an end too
             while (found := await self.frame()) is not None:
                 if last.close is not None:
                     last.after_close += found.payload or b"?"
@@ -204,8 +202,6 @@ class Peer:
                     if found.fin:
                         last.messages.append(payload.decode() if opcode == TEXT else bytes(payload))
                         opcode, payload = 0, bytearray()
-        except ConnectionError:
-            last.reset = True
         self.writer.close()
         last.unfinished = last.unfinished or opcode != 0
         return last
@@ -299,7 +295,6 @@ async def raw_replica(talk: Talk = hold_on, *, first: bytes = b"", **options: An
                 b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + first
             )
             peer = Peer(reader, writer, client=False)
-            peer.path = request.split(b" ", 2)[1].decode()
             await replica.arrived(peer)
             await talk(peer)
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):

@@ -26,7 +26,7 @@ IN_BETWEEN = 64 * MIB
 
 
 class Flood:
-    """A replica that sends as fast as it can; `sent` octets, `lasts` what it heard at the end."""
+    """A replica that sends as fast as it can; `sent` octets, `last` what it heard at the end."""
 
     def __init__(self, chunk: bytes = CHUNK, limit: int = 1 << 60) -> None:
         self.chunk, self.limit, self.sent, self.digest = chunk, limit, 0, hashlib.sha256()
@@ -45,14 +45,6 @@ class Flood:
 
     async def _listen(self, peer: Peer) -> None:
         self.last.set_result(await peer.rest())
-
-    async def held_back(self) -> int:
-        """Wait until no more is taken; what was."""
-        was = -1
-        while self.sent != was:
-            was = self.sent
-            await asyncio.sleep(0.5)
-        return was
 
 
 async def test_a_half_open_client_is_found_by_ping(quick_daphne: Router) -> None:
