@@ -127,6 +127,11 @@ class Peer:
     def new_mask(self) -> bytes:
         return os.urandom(4) if self.client else b""
 
+    @property
+    def ports(self) -> tuple[int, int]:
+        """This end's and the far end's."""
+        return self.writer.get_extra_info("sockname")[1], self.writer.get_extra_info("peername")[1]
+
     async def send(self, octets: bytes) -> None:
         self.writer.write(octets)
         await soon(self.writer.drain())

@@ -1,6 +1,6 @@
 """What must hold around every fault (faults.md): other sessions go on, each session ends once, nothing is left.
 
-Used as `async with undisturbed(router):` around the fault.
+Used as `async with undisturbed(router):` around the fault. `jam` and `has_read` see in the kernel how far octets came.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.acceptance.servers import Router
 from tests.fake_replica import fake_replica
-from tests.raw import BINARY, frame, raw_client
+from tests.raw import BINARY, Peer, frame, raw_client
 
 # The slowest echo of a session beside the fault. A router that waits for one session's peer is slower by far.
 UNAFFECTED_SECONDS = 2.0
 BACK_SECONDS = 10.0
+ZERO_WINDOW_PROBE, LOOKS = 4, 5
 
 
 def descriptors(router: Router) -> int:
@@ -40,6 +41,56 @@ async def until(condition: Callable[[], Any], seconds: float = 30, what: str = "
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
         await asyncio.sleep(0.02)
+
+
+async def jam(source: Peer, target: Peer) -> None:
+    """Wait until nothing more passes from `source` through the router to `target`, which does not read.
+
+    On both ways the sender has more, all it sent is acknowledged, and the receiver's kernel has no room: then Linux
+    runs its zero-window probe. And the router leaves what it has unread, at each of LOOKS looks: at a single one it
+    might only be slow. A kernel may find room for a little more later; the router has no part in that.
+    """
+    seen: list[int] = []
+
+    def jammed() -> bool:
+        found = _connections()
+        ways = [found.get(ports) for ports in (source.ports, target.ports[::-1])]
+        router = found.get(source.ports[::-1])
+        if router is None or not all(way and way.timer == ZERO_WINDOW_PROBE for way in ways):
+            seen.clear()
+            return False
+        if seen and seen[-1] != router.unread:
+            seen.clear()
+        seen.append(router.unread)
+        return router.unread > 0 and len(seen) >= LOOKS
+
+    await until(jammed, what="no more is taken")
+
+
+def has_read(peer: Peer) -> bool:
+    """Has the router read all that left `peer`'s process? Two looks: one shows the two ends at two moments."""
+    if _connections()[peer.ports].unacknowledged:
+        return False
+    return not _connections()[peer.ports[::-1]].unread
+
+
+class Connection(NamedTuple):
+    """One end of a connection, as its kernel has it (proc_net_tcp): octets, and which timer runs."""
+
+    unacknowledged: int
+    unread: int
+    timer: int
+
+
+def _connections() -> dict[tuple[int, int], Connection]:
+    """All of this machine's over IPv4, by their ports: this end's, the far end's."""
+    found = {}
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, here, there, _, queues, timer, *_ = line.split()
+        unacknowledged, unread = (int(octets, 16) for octets in queues.split(":"))
+        ports = int(here.rpartition(":")[2], 16), int(there.rpartition(":")[2], 16)
+        found[ports] = Connection(unacknowledged, unread, int(timer.partition(":")[0], 16))
+    return found
 
 
 @contextlib.asynccontextmanager

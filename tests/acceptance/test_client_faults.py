@@ -15,7 +15,7 @@ import time
 
 import pytest
 
-from tests.acceptance.neighbours import descriptors, rss_kib, undisturbed, until
+from tests.acceptance.neighbours import descriptors, jam, rss_kib, undisturbed, until
 from tests.acceptance.servers import Router
 from tests.raw import BINARY, PING, Last, Peer, close_frame, echo, frame, head, raw_client, raw_replica, soon
 
@@ -296,10 +296,8 @@ async def test_a_client_that_floods_is_pushed_back(router: Router) -> None:
                 sent += 1
                 expected.update(payload)
 
-        flooding, was = asyncio.create_task(flood()), -1
-        while sent != was:
-            was = sent
-            await asyncio.sleep(0.5)
+        flooding, peer = asyncio.create_task(flood()), await replica.wait_peer()
+        await jam(client, peer)
         assert sent < count
         assert rss_kib(router) - before < 8 * 1024
         reads.set()

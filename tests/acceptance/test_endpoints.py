@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import os
 import socket
@@ -16,7 +15,7 @@ from pytest_django.plugin import DjangoDbBlocker
 from websockets.asyncio.client import connect, unix_connect
 
 from tests.acceptance.certificates import AUTHORITY, write_server_certificate
-from tests.acceptance.neighbours import descriptors, rss_kib, until
+from tests.acceptance.neighbours import descriptors, jam, rss_kib, until
 from tests.acceptance.servers import Router, running_router
 from tests.acceptance.test_client_faults import CHUNK, IN_BETWEEN, Flood
 from tests.acceptance.test_sessions import ended_with, rest_of
@@ -107,11 +106,9 @@ async def test_a_client_that_does_not_read_is_pushed_back_over_tls(secure: Route
         client = await raw_client(secure.port, tls=trusting, receive_buffer=65_536)
         client.fall_silent()
         before = rss_kib(secure)
-        was = -1
-        while flood.sent != was:
-            was = flood.sent
-            await asyncio.sleep(0.3)
-        assert was < min(IN_BETWEEN, flood.limit)
+        peer = await replica.wait_peer()
+        await jam(peer, client)
+        assert flood.sent < min(IN_BETWEEN, flood.limit)
         assert rss_kib(secure) - before < 8 * 1024
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         for _ in range(count):
@@ -183,11 +180,15 @@ async def test_a_client_that_leaves_behind_a_paused_read_is_found_over_tls_too(
     async with raw_replica(look_away) as replica:
         await secure.place(replica.url)
         client = await raw_client(secure.port, tls=trusting)
-        with contextlib.suppress(TimeoutError):
+        peer = await replica.wait_peer()
+
+        async def flood() -> None:
             while True:
-                async with asyncio.timeout(0.7):
-                    client.writer.write(frame(BINARY, b"x" * 65_000, mask=b"abcd"))
-                    await client.writer.drain()
+                await client.send(frame(BINARY, b"x" * 65_000, mask=b"abcd"))
+
+        flooding = asyncio.create_task(flood())
+        await jam(client, peer)
+        flooding.cancel()
         ended = secure.log.count(" ended: ")
         client.abort()
         await until(lambda: secure.log.count(" ended: ") > ended, 2.5, "its departure is found")

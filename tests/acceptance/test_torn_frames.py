@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.neighbours import undisturbed
+from tests.acceptance.neighbours import has_read, undisturbed, until
 from tests.acceptance.servers import Router
 from tests.processes import running
 from tests.raw import BINARY, CONTINUATION, TEXT, Last, Peer, close_frame, frame, head, raw_client, raw_replica
@@ -60,8 +60,9 @@ async def test_a_replica_that_dies_leaves_no_half_frame(router: Router, where: s
         await peer.send(torn)
         while peer.writer.transport.get_write_buffer_size():
             await asyncio.sleep(0.01)
-        # A reset also destroys what is on its way: as with a real one, there is no telling how much arrives.
-        await asyncio.sleep(0.1 if how == "reset" else 0)
+        if how == "reset":
+            # It destroys what is on its way: how much arrives of that, nobody could tell.
+            await until(lambda: has_read(peer), what="the router has read what was sent")
         died = time.monotonic()
         if how == "reset":
             peer.abort()
@@ -98,9 +99,9 @@ async def test_the_fragments_that_went_out_are_a_prefix(quick_daphne: Router) ->
 
 async def streaming(client: Peer, pid: int, number: int) -> tuple[Last, float]:
     """Signal the replica while it streams to `client`; what the client saw, and how long its end took."""
-    assert await client.message() is not None
+    for _ in range(100):
+        assert await client.message() is not None
     reading = asyncio.create_task(client.rest())
-    await asyncio.sleep(0.2)
     os.kill(pid, number)
     started = time.monotonic()
     return await reading, time.monotonic() - started
