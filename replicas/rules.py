@@ -10,11 +10,13 @@ from __future__ import annotations
 import ipaddress
 import math
 import re
+from collections.abc import Callable, Sequence
 from urllib.parse import SplitResult, urlsplit
 
 MAX_URL_LENGTH = 255
 MAX_NAME_LENGTH = 63
 MAX_SECONDS = 3600.0
+MAX_DEADLINE_SECONDS = 86_400.0
 MAX_COUNT = 1_000_000
 
 # What a resolver can be asked for: labels of letters, digits, - and _ (compose files use it), 63 at most (RFC 1035).
@@ -22,6 +24,9 @@ _LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 # urlsplit takes `[::1]8001` for `[::1]`: what stands between is lost without a word.
 _HOST_AND_PORT = re.compile(r"(\[[^][]*:[^][]*\]|[^][:]+)(:[0-9]+)?")
+
+
+_AFFINITY = re.compile(r"(query|header|cookie):[A-Za-z0-9_.-]{1,80}")
 
 
 class RuleBroken(ValueError):
@@ -139,6 +144,47 @@ def seconds(value: object) -> float:
     if number > MAX_SECONDS:
         raise RuleBroken(f"must be at most {MAX_SECONDS:g} seconds")
     return number
+
+
+def pause(value: object) -> float:
+    """A duration from 0 to 3600 s, fractions allowed (slow start)."""
+    number = _number(value)
+    if not 0 <= number <= MAX_SECONDS:
+        raise RuleBroken(f"must be from 0 to {MAX_SECONDS:g} seconds")
+    return number
+
+
+def deadline(value: object) -> float:
+    """A duration from 0 s to a day, fractions allowed (drain)."""
+    number = _number(value)
+    if not 0 <= number <= MAX_DEADLINE_SECONDS:
+        raise RuleBroken(f"must be from 0 to {MAX_DEADLINE_SECONDS:g} seconds")
+    return number
+
+
+def affinity(value: object) -> str:
+    """`none`, or where a client's affinity key is found: `query:NAME`, `header:NAME` or `cookie:NAME`."""
+    if not isinstance(value, str) or not (value == "none" or _AFFINITY.fullmatch(value)):
+        raise RuleBroken("must be none, query:NAME, header:NAME or cookie:NAME (NAME of letters, digits, - _ .)")
+    return value
+
+
+def one_of(choices: Sequence[str]) -> Callable[[object], str]:
+    """A rule: one of `choices`, as written."""
+
+    def rule(value: object) -> str:
+        if value not in choices:
+            raise RuleBroken(f"must be one of {', '.join(choices)}")
+        return str(value)
+
+    return rule
+
+
+def length(value: object) -> int:
+    """A whole number ≥ 0 (clients in the line)."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_COUNT:
+        raise RuleBroken(f"must be a whole number from 0 to {MAX_COUNT}")
+    return value
 
 
 def threshold(value: object) -> int:

@@ -1,4 +1,4 @@
-"""What this room lets the rooms above it know; they are never imported here."""
+"""What this room lets the rooms above it know, or asks of them; they are never imported here."""
 
 from django.dispatch import Signal
 
@@ -6,3 +6,15 @@ from django.dispatch import Signal
 # receiver deletes a few hundred rows at most and returns how many; it is sent again until all return none, so that the
 # prober's other work in that thread, its beat above all, waits for no long deletion.
 pruning = Signal()
+
+# Sent where people see or decide about replicas: how many sessions are live on each? A receiver returns a dict, replica
+# id → number, of those that have any. Ask through `live_sessions`.
+counting_sessions = Signal()
+
+
+def live_sessions() -> dict[int, int]:
+    """How many sessions are live on each replica that has any, by its id. One query."""
+    found: dict[int, int] = {}
+    for _, counts in counting_sessions.send(sender=None):
+        found |= counts
+    return found

@@ -6,29 +6,39 @@ field are in rules.py. Everything is imported from here; migrations name validat
 
 from replicas.models.fields import (
     CountField,
+    validate_affinity,
+    validate_deadline,
     validate_health_path,
+    validate_length,
     validate_max_sessions,
     validate_name,
+    validate_pause,
     validate_seconds,
     validate_threshold,
     validate_url,
     validate_weight,
 )
-from replicas.models.intent import Replica, ReplicaQuerySet, ReplicaState, RouterSettings
-from replicas.models.observed import HealthTransition, ProberLease, ReplicaHealth
+from replicas.models.intent import Policy, Replica, ReplicaQuerySet, ReplicaState, RouterSettings
+from replicas.models.observed import HealthTransition, PlacementRecord, ProberLease, ReplicaHealth
 
 __all__ = [
     "CountField",
     "HealthTransition",
+    "PlacementRecord",
+    "Policy",
     "ProberLease",
     "Replica",
     "ReplicaHealth",
     "ReplicaQuerySet",
     "ReplicaState",
     "RouterSettings",
+    "validate_affinity",
+    "validate_deadline",
     "validate_health_path",
+    "validate_length",
     "validate_max_sessions",
     "validate_name",
+    "validate_pause",
     "validate_seconds",
     "validate_threshold",
     "validate_url",

@@ -50,6 +50,22 @@ def validate_health_path(value: Any) -> None:
     _validator(rules.health_path)(value)
 
 
+def validate_affinity(value: Any) -> None:
+    _validator(rules.affinity)(value)
+
+
+def validate_length(value: Any) -> None:
+    _validator(rules.length)(value)
+
+
+def validate_pause(value: Any) -> None:
+    _validator(rules.pause)(value)
+
+
+def validate_deadline(value: Any) -> None:
+    _validator(rules.deadline)(value)
+
+
 class CountField(models.PositiveIntegerField):  # type: ignore[type-arg]  # no subscript at run time
     """A whole number. Django's own field silently makes 1 of 1.5."""
 

@@ -13,9 +13,13 @@ from replicas import health, rules
 from replicas.models.fields import (
     CountField,
     Singleton,
+    validate_affinity,
+    validate_deadline,
     validate_health_path,
+    validate_length,
     validate_max_sessions,
     validate_name,
+    validate_pause,
     validate_seconds,
     validate_threshold,
     validate_url,
@@ -34,9 +38,34 @@ class ReplicaState(models.TextChoices):
     DISABLED = "disabled", "Disabled"
 
 
+class Policy(models.TextChoices):
+    """How sessions are shared within a tier (proxy/selection.py has them as functions, by these names)."""
+
+    LEAST_SESSIONS = "least_sessions", "Least sessions: the fewest sessions ÷ weight"
+    ROUND_ROBIN = "round_robin", "Round robin: the one placed on longest ago"
+    RANDOM = "random", "Random: of two drawn by weight, the less loaded"
+
+
 class ReplicaQuerySet(models.QuerySet["Replica"]):
     def with_health(self) -> ReplicaQuerySet:
         return self.select_related("health")
+
+    def kept(self) -> ReplicaQuerySet:
+        return self.filter(deleted_at=None)
+
+    def deleted(self) -> ReplicaQuerySet:
+        """Taken away by an operator, and here only until the last of their sessions has ended."""
+        return self.exclude(deleted_at=None)
+
+
+class _KeptManager(models.Manager["Replica"]):
+    """Those that are not deleted: what everything but the admin's list and the sessions' history is about."""
+
+    def get_queryset(self) -> ReplicaQuerySet:
+        return ReplicaQuerySet(self.model, using=self._db).kept()
+
+    def with_health(self) -> ReplicaQuerySet:
+        return self.get_queryset().with_health()
 
 
 class Replica(models.Model):
@@ -53,9 +82,7 @@ class Replica(models.Model):
     url = models.CharField(
         "URL",
         max_length=rules.MAX_URL_LENGTH,
-        unique=True,
         validators=[validate_url],
-        error_messages={"unique": "A replica with this URL exists already."},
         help_text="http://host:port or https://host:port of the streaming server, without a path.",
     )
     primary = models.BooleanField(
@@ -77,6 +104,16 @@ class Replica(models.Model):
         default=ReplicaState.ACTIVE,
         help_text="Draining: keeps its sessions, takes no new ones. Disabled: the same, and it is not probed.",
     )
+    drain_deadline_seconds = models.FloatField(
+        "drain deadline (s)",
+        null=True,
+        blank=True,
+        validators=[validate_deadline],
+        help_text="While it is draining: sessions left after so many seconds are closed (1012). Left empty: never.",
+    )
+    # Counted up when a drain begins: each router process counts the deadline from when it first sees this drain.
+    drains = models.PositiveIntegerField(default=0, editable=False)
+    deleted_at = models.DateTimeField(null=True, editable=False)
     from_file = models.BooleanField(
         "from a file",
         default=False,
@@ -85,11 +122,18 @@ class Replica(models.Model):
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
-    objects = ReplicaQuerySet.as_manager()
+    objects = _KeptManager()
+    everything = ReplicaQuerySet.as_manager()
 
     class Meta:
         ordering = ["id"]
         constraints = [
+            models.UniqueConstraint(
+                fields=["url"],
+                condition=Q(deleted_at=None),
+                name="one_replica_a_url",
+                violation_error_message="A replica with this URL exists already.",
+            ),
             models.UniqueConstraint(
                 fields=["primary"],
                 condition=Q(primary=True),
@@ -121,7 +165,9 @@ class Replica(models.Model):
         except rules.RuleBroken:
             spellings = ()  # clean_fields has said so
         twin = others.filter(url__in=spellings).first()
-        if twin and twin.url != self.url:  # the same URL is the unique constraint's to name
+        if twin and twin.url == self.url:
+            problems["url"] = "A replica with this URL exists already."
+        elif twin:
             problems["url"] = f"“{self.url}” is the same server as the replica “{twin}” ({twin.url})."
         marked = others.filter(primary=True).first()
         if self.primary and marked:
@@ -151,8 +197,14 @@ class Replica(models.Model):
 
     @property
     def available(self) -> bool:
-        """May a new session go here? (Slots come on top, at placement.)"""
+        """May a new session go here? (Slots and passive health come on top, at placement.)"""
         return self.active and self.healthy
+
+    @property
+    def slots(self) -> int | None:
+        """How many sessions it can hold: what an operator says, or else what it reports; None: unlimited."""
+        reported = self.observed.reported_slots if self.observed else None
+        return self.max_sessions if self.max_sessions is not None else reported
 
     def is_stale(self, now: datetime, max_age: timedelta) -> bool:
         """Is the last probe older than `max_age`? Stale is not dead: its last word stands (design, decision 12)."""
@@ -161,7 +213,7 @@ class Replica(models.Model):
 
 
 class RouterSettings(Singleton):
-    """What operators change while the router runs: the health_check block of contract A6."""
+    """What operators change while the router runs: the blocks health_check (contract A6), balancing and queue."""
 
     health_path = models.CharField(
         "path",
@@ -181,6 +233,51 @@ class RouterSettings(Singleton):
     )
     recovery_threshold = CountField(
         default=2, validators=[validate_threshold], help_text="So many good probes in a row: healthy again."
+    )
+
+    policy = models.CharField(
+        max_length=20,
+        choices=Policy,
+        default=Policy.LEAST_SESSIONS,
+        help_text="How sessions are shared among replicas of the same rank. The primary is filled first, whatever it is.",
+    )
+    slow_start_seconds = models.FloatField(
+        "slow start (s)",
+        default=30.0,
+        validators=[validate_pause],
+        help_text="A replica that becomes healthy gets a growing share for so many seconds; 0: its full share at once. "
+        "A slot that someone waits for is never withheld.",
+    )
+    affinity = models.CharField(
+        max_length=100,
+        default="none",
+        validators=[validate_affinity],
+        help_text="What brings a client back to the replica of its last session: none, query:NAME, header:NAME or "
+        "cookie:NAME.",
+    )
+    affinity_ttl_seconds = models.FloatField(
+        "affinity kept (s)",
+        default=600.0,
+        validators=[validate_seconds],
+        help_text="For so many seconds after a session has ended its key leads back to its replica.",
+    )
+    queue_max_length = CountField(
+        "longest line",
+        default=100,
+        validators=[validate_length],
+        help_text="So many clients may wait for a slot, over all router processes; the next is refused (queue_full). "
+        "0: nobody waits.",
+    )
+    queue_timeout_seconds = models.FloatField(
+        "longest wait (s)",
+        default=120.0,
+        validators=[validate_seconds],
+        help_text="A client that has waited so many seconds is refused (queue_timeout).",
+    )
+    queue_when_down = models.BooleanField(
+        "wait when all are down",
+        default=False,
+        help_text="Off: with no healthy replica at all a client is refused at once. On: it waits in the line.",
     )
 
     class Meta:

@@ -1,4 +1,4 @@
-"""What the prober sees, and which prober works: written by it alone."""
+"""What the prober sees, and which prober works; and what sessions find. Written by them, never by people."""
 
 from __future__ import annotations
 
@@ -38,6 +38,21 @@ class ReplicaHealth(models.Model):
 
     def __str__(self) -> str:
         return f"{self.url}: {self.status}"
+
+
+class PlacementRecord(models.Model):
+    """What sessions found out about a replica (proxy/passive.py). Written by placement alone, one row a replica."""
+
+    replica = models.OneToOneField(Replica, models.CASCADE, primary_key=True, related_name="record")
+    failures = models.PositiveIntegerField(default=0)
+    ejections = models.PositiveIntegerField(default=0)
+    ejected_until = models.FloatField(null=True)  # Unix seconds, as all times of passive.py
+    rejections = models.PositiveIntegerField(default=0)
+    full_until = models.FloatField(null=True)
+    last_turn = models.PositiveBigIntegerField(default=0)  # for round_robin: the replica with the least is next
+
+    def __str__(self) -> str:
+        return f"{self.replica}: {self.failures} failed connects in a row"
 
 
 class HealthTransition(models.Model):

@@ -1,0 +1,90 @@
+"""Who is where: the router processes, and the sessions of all of them. One source of truth (design, decision 7).
+
+A slot is a live `Session` row with a URL; the line is those without one, in the order of their ids. Written by
+settling.py and census.py alone, in their one transaction at a time; an operator's wish is written by steering.py. Kept for
+ROUTER_HISTORY_DAYS as the access log.
+"""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from replicas import rules
+from replicas.models import Replica
+
+LIVE = Q(ended_at__isnull=True)
+PLACED = LIVE & Q(url__isnull=False)
+WAITING = LIVE & Q(url__isnull=True)
+
+
+class RouterProcess(models.Model):
+    """One process of the router, while it lives and after.
+
+    It counts `beat` up; who sees it stand still long enough ends it and its sessions (design, decision 8). `beaten_at` is
+    for people: no times of two machines are ever compared.
+    """
+
+    name = models.CharField(max_length=120, help_text="Host and process id.")
+    version = models.CharField(max_length=40, blank=True)
+    started_at = models.DateTimeField(default=timezone.now)
+    beat = models.PositiveBigIntegerField(default=0)
+    beaten_at = models.DateTimeField(default=timezone.now)
+    draining = models.BooleanField(default=False, help_text="Takes no new sessions, keeps those there are.")
+    ended_at = models.DateTimeField(null=True)
+    why = models.CharField("why it ended", max_length=100, blank=True)
+
+    class Meta:
+        verbose_name_plural = "router processes"
+        indexes = [models.Index(fields=["id"], condition=LIVE, name="process_live")]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Session(models.Model):
+    """One client's WebSocket, from 101 to close. `id` is the order of arrival over all router processes."""
+
+    uid = models.CharField("session", max_length=32, unique=True, help_text="As in the logs and in error messages.")
+    process = models.ForeignKey(RouterProcess, models.SET_NULL, null=True, related_name="sessions", db_index=False)
+    replica = models.ForeignKey(Replica, models.SET_NULL, null=True, related_name="sessions")
+    replica_name = models.CharField(max_length=rules.MAX_NAME_LENGTH, blank=True)
+    # Where its slot is. Not the replica's own: that may be edited while the session lives.
+    url = models.CharField("URL", max_length=rules.MAX_URL_LENGTH, null=True)  # noqa: DJ001  (null: it waits)
+    client = models.CharField("client address", max_length=64, blank=True)
+    # Of the key only a digest: the key itself may be a secret.
+    affinity_key = models.CharField(max_length=32, null=True)  # noqa: DJ001  (null: none, and not in the index)
+    opened_at = models.DateTimeField()
+    placed_at = models.DateTimeField(null=True)
+    first_media_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+    attempts = models.PositiveIntegerField(default=0, help_text="Replicas tried.")
+    avoid = models.JSONField(default=list, help_text="Ids of replicas that have just failed it.")
+    frames_up = models.PositiveBigIntegerField(default=0)
+    bytes_up = models.PositiveBigIntegerField(default=0)
+    frames_down = models.PositiveBigIntegerField(default=0)
+    bytes_down = models.PositiveBigIntegerField(default=0)
+    close_code = models.PositiveIntegerField(null=True)
+    ended_by = models.CharField(max_length=10, blank=True)
+    why = models.CharField("why it ended", max_length=100, blank=True)
+    # An operator's wish: end it, with this reason.
+    disconnect_reason = models.CharField(max_length=123, null=True)  # noqa: DJ001  (null: none, and not in the index)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["url"], condition=PLACED, name="session_slots"),
+            models.Index(fields=["id"], condition=WAITING, name="session_line"),
+            models.Index(fields=["process"], condition=LIVE, name="session_of_process"),
+            models.Index(
+                fields=["process"], condition=LIVE & Q(disconnect_reason__isnull=False), name="session_to_disconnect"
+            ),
+            models.Index(
+                fields=["affinity_key", "-id"], condition=Q(affinity_key__isnull=False), name="session_by_key"
+            ),
+            models.Index(fields=["ended_at"], name="session_ended"),
+        ]
+
+    def __str__(self) -> str:
+        return self.uid
