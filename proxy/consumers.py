@@ -17,16 +17,20 @@ from typing import Any
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
+from django.utils import timezone
 
-from proxy import errors
+from proxy import errors, process
+from proxy.affinity import affinity_key
 from proxy.errors import Close, Ending
 from proxy.forwarding import Handshake, forwarded_headers, forwarded_query
 from proxy.links import TAKE_OVER, Link, TakeOver
 from proxy.messages import MessageLink
 from proxy.opening import Opening
+from proxy.placement import DatabaseAway, Placement
 from proxy.relay import relay
 from proxy.search import Search
-from proxy.session import Session
+from proxy.session import SessionLog
+from proxy.settling import Claim
 from proxy.wire import WireLink
 
 logger = logging.getLogger("proxy.session")
@@ -36,34 +40,14 @@ _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 HURRY_SECONDS = 2.0
 
 
-# The sessions of this process, each until both sides have been told of its end.
-_stories: set[asyncio.Task[None]] = set()
-_stopping = False
-
-
-async def end_all_sessions() -> None:
-    """Tell every client 1012 and every replica 1001; returns within HURRY_SECONDS and a little.
-
-    Also those that open meanwhile: the server waits for this, and then ends the loop under any that is left.
-    """
-    global _stopping
-    _stopping = True
-    told: set[asyncio.Task[None]] = set()
-    while stories := set(_stories):
-        await asyncio.sleep(0)  # a story that is cancelled before its first step would not be told at all
-        for story in stories - told:
-            story.cancel()
-        told |= stories
-        await asyncio.wait(stories)
-
-
 class StreamConsumer(AsyncWebsocketConsumer):
     """Selects a replica for one client and bridges to it (contract A1)."""
 
     # A layer that is not defined: with one, a failure of Redis would end the session (design, decision 9).
     channel_layer_alias = "none"
 
-    session: Session
+    log: SessionLog
+    claim: Claim | None = None
     link: Link
     handshake: Handshake
     replica: WireLink | None = None
@@ -71,7 +55,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         """Accept at once: whatever there is to say, the client can only hear it in-band (design, decision 1)."""
-        self.session = Session(id=uuid.uuid4().hex, client=_address(self.scope))
+        self.log = SessionLog(id=uuid.uuid4().hex, client=_address(self.scope))
         subprotocol = _first_subprotocol(self.scope["headers"])
         offer = TakeOver()
         await self.base_send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": [], TAKE_OVER: offer})
@@ -80,50 +64,62 @@ class StreamConsumer(AsyncWebsocketConsumer):
         else:
             self.link = MessageLink(self.base_send, self.scope.get("scheme") == "wss")
         self.handshake = self._handshake(subprotocol)
-        self.session.opened(self.scope["path"], self.handshake.request_id)
-        self.story = asyncio.create_task(self._tell(), name=f"session {self.session.id}")
-        _stories.add(self.story)
-        self.story.add_done_callback(_stories.discard)
+        self.log.opened(self.scope["path"], self.handshake.request_id)
+        self.story = asyncio.create_task(self._tell(), name=f"session {self.log.id}")
+        process.carry(self.log.id, self, self.story)
 
     async def _tell(self) -> None:
         self.farewells: set[asyncio.Task[None]] = set()
         try:
-            ending = errors.router_stops() if _stopping else await self._serve()
+            ending = errors.router_stops() if process.stopping else await self._serve()
         except asyncio.CancelledError:
             # The server stops and waits for us: time for a goodbye, not for a client that does not read.
             await self._goodbye_in_a_hurry(errors.router_stops())
             return
         except Exception:
-            logger.exception("session %s: fault of the router", self.session.id)
-            ending = errors.router_failed(self.session.id)
+            logger.exception("session %s: fault of the router", self.log.id)
+            ending = errors.router_failed(self.log.id)
         # Logged before the goodbyes: a peer that is slow to answer its close does not make the session longer.
-        self.session.ended(ending, self.link, self.replica)
+        self.log.ended(ending, self.link, self.replica, self.claim)
         await self._say_goodbye(ending)
 
     async def _serve(self) -> Ending:
         """Give the client to one replica after the other until its session has begun, and relay it to its end."""
-        opening = Opening(self.link, self.session.id)
-        search = Search(self.session, self.link, self.handshake, self._farewell)
-        rejection: Ending | None = None
+        placement = process.placement()
+        opening = Opening(self.link, self.log.id)
         try:
+            self.claim = await self._claim(placement)
+            search = Search(self.log, self.claim, placement, self.link, self.handshake, self._farewell)
+            opening.began, opening.media_came = search.begun, self.log.media_came
             while True:
                 found = await search.next()
                 if isinstance(found, Ending):
                     return found
-                if found is None:
-                    return rejection or errors.every_attempt_failed(self.session.id, "every attempt failed")
                 self.replica = found
-                outcome = await relay(self.link, found, opening, self.session.id)
+                outcome = await relay(self.link, found, opening, self.log.id)
                 if isinstance(outcome, Ending):
                     return outcome
-                self.session.attempt_failed(self.session.replica, outcome.why)
-                rejection = outcome.rejection or rejection
+                self.log.attempt_failed(self.log.replica, outcome.why)
                 if not opening.repeatable:
-                    return rejection or errors.replica_lost(self.session.id, outcome.why)
+                    return outcome.rejection or errors.replica_lost(self.log.id, outcome.why)
+                if outcome.rejection is not None:
+                    search.rejected(outcome.rejection)
+                else:
+                    search.lost()
                 self.replica = None
                 self._farewell(found)
+        except DatabaseAway:
+            return errors.router_unavailable()
         finally:
             opening.end()
+
+    async def _claim(self, placement: Placement) -> Claim:
+        """What placement gets to know. Raises DatabaseAway."""
+        await placement.ready()
+        key = affinity_key(
+            placement.settings.affinity, self.scope["query_string"], self.scope["headers"], settings.SECRET_KEY
+        )
+        return Claim(self.log.id, self.log.client, key, opened_at=timezone.now())
 
     async def _say_goodbye(self, ending: Ending) -> None:
         """Tell both sides. At the same time: a client that is slow to go must not keep a slot of the replica."""
@@ -137,12 +133,12 @@ class StreamConsumer(AsyncWebsocketConsumer):
 
     def _farewell(self, replica: WireLink, close: Close | None = None) -> None:
         """Let go of `replica`, at leisure; without `close` it has left, or knows."""
-        name = f"session {self.session.id}: farewell to a replica"
+        name = f"session {self.log.id}: farewell to a replica"
         task = asyncio.create_task(replica.close(close or Close(None)), name=name)
         self.farewells.add(task)
 
     async def _goodbye_in_a_hurry(self, ending: Ending) -> None:
-        self.session.ended(ending, self.link, self.replica)
+        self.log.ended(ending, self.link, self.replica, self.claim)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(HURRY_SECONDS):
                 await self._say_goodbye(ending)
@@ -152,13 +148,22 @@ class StreamConsumer(AsyncWebsocketConsumer):
         for farewell in self.farewells:
             farewell.cancel()
 
+    # --- what the process calls (process.Carried) ---
+
+    def dismiss(self, reason: str) -> None:
+        self.link.refuse(Close(errors.SERVICE_RESTART, reason), reason)
+
+    def abandon(self) -> None:
+        if self.story is not None:
+            self.story.cancel()
+
     def _handshake(self, subprotocol: str | None) -> Handshake:
         return Handshake(
             query=forwarded_query(self.scope["query_string"]),
             subprotocol=subprotocol,
             headers=forwarded_headers(
                 self.scope["headers"],
-                session=self.session.id,
+                session=self.log.id,
                 allowed=settings.ROUTER_FORWARD_HEADERS,
                 client_address=self.scope["client"][0] if self.scope.get("client") else None,
                 secure=self.link.secure,

@@ -9,7 +9,9 @@ connections by timers on the wall clock.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import signal
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -18,7 +20,7 @@ from daphne.access import AccessLogGenerator
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ReactorNotRunning
 from twisted.internet.interfaces import ISSLTransport
 from twisted.internet.tcp import Port
 from twisted.python.failure import Failure
@@ -119,25 +121,63 @@ class StreamProtocol(WebSocketProtocol):
             super().handle_exception(exception)
 
 
-def install(at_shutdown: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Have Daphne make its WebSocket connections from StreamProtocol, and wait for `at_shutdown` before it stops.
+def install(
+    *,
+    at_start: Callable[[], None],
+    at_drain: Callable[[], Coroutine[Any, Any, None]],
+    at_end: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    """Have Daphne make its WebSocket connections from StreamProtocol, and begin and end as the router wants it.
 
-    Daphne's own ending of applications fails (KeyError) while it still lists an upgrade of the last second, and it goes
-    on to accept connections meanwhile. Its access log is kept from naming a query, which may hold a token.
+    `at_start` is called when the event loop runs. At SIGTERM the listening sockets are closed and `at_drain` awaited; a
+    second one does not wait for it. Then, and at any other end, `at_end` is awaited before Daphne stops: its own ending
+    of applications fails (KeyError) while it still lists an upgrade of the last second, and it goes on to accept
+    connections meanwhile. Its access log is kept from naming a query, which may hold a token.
     """
     WebSocketFactory.protocol = StreamProtocol
     AccessLogGenerator.write_entry = _write_entry
     shared = share_adopted_ports(reactor, Ledger)
 
     def finish() -> Deferred[None]:
-        for port in shared:
-            port.stop()  # also one that is just leaving a client to others, and so is no reader
-        for reader in reactor.getReaders():  # type: ignore[misc]
-            if isinstance(reader, Port):
-                reader.stopListening()
-        return Deferred.fromFuture(asyncio.ensure_future(at_shutdown()))
+        _stop_listening(shared)
+        return Deferred.fromFuture(asyncio.ensure_future(at_end()))
+
+    def begin() -> None:
+        # Twisted has set its own handlers by now: ours take the place of its SIGTERM's.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, _Terminator(at_drain, shared).signalled)
+        at_start()
 
     reactor.addSystemEventTrigger("before", "shutdown", finish)  # type: ignore[arg-type]
+    reactor.callWhenRunning(reactor.callLater, 0, begin)  # the loop itself runs only then
+
+
+class _Terminator:
+    """What SIGTERM does: the first one drains and then stops the reactor, the second stops it at once."""
+
+    def __init__(self, drain: Callable[[], Coroutine[Any, Any, None]], shared: list[Sharing]) -> None:
+        self._drain, self._shared = drain, shared
+        self._draining: asyncio.Task[None] | None = None
+
+    def signalled(self) -> None:
+        if self._draining is None:
+            _stop_listening(self._shared)
+            self._draining = asyncio.create_task(self._drain(), name="drain")
+            self._draining.add_done_callback(lambda _: self._stop())
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
+        with contextlib.suppress(ReactorNotRunning):  # it stops already
+            reactor.stop()  # type: ignore[misc]
+
+
+def _stop_listening(shared: list[Sharing]) -> None:
+    """New clients go to another process on the same socket, or are refused."""
+    for port in shared:
+        port.stop()  # also one that is just leaving a client to others, and so is no reader
+    for reader in reactor.getReaders():  # type: ignore[misc]
+        if isinstance(reader, Port):
+            reader.stopListening()
 
 
 def share_adopted_ports(reactor: Any, open_ledger: Callable[[int], Any]) -> list[Sharing]:

@@ -7,7 +7,7 @@ client: no address, URL or exception text may come in.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from proxy.frames import TOO_BIG
 
@@ -106,6 +106,27 @@ def no_healthy_replica() -> Ending:
 def router_unavailable() -> Ending:
     """The database, which knows the replicas, does not answer."""
     return _unavailable("router_unavailable", "router: temporarily unavailable")
+
+
+def queue_full() -> Ending:
+    return _unavailable("queue_full", "router: all replicas are busy and the line is full")
+
+
+def queue_timeout() -> Ending:
+    return _unavailable("queue_timeout", "router: no replica came free in time")
+
+
+def router_draining() -> Ending:
+    """This process takes no new session; another one, or its successor, does."""
+    return replace(
+        _unavailable("router_draining", "router: restarting"), code=SERVICE_RESTART,
+        to_client=Close(SERVICE_RESTART, "router_draining"),
+    )  # fmt: skip
+
+
+def dismissed(reason: str) -> Ending:
+    """By an operator, at a drain's deadline, or because its slot was lost."""
+    return Ending("router", reason, SERVICE_RESTART, Close(SERVICE_RESTART, reason), Close(GOING_AWAY))
 
 
 def router_stops() -> Ending:

@@ -1,7 +1,7 @@
 """Who is where: the router processes, and the sessions of all of them. One source of truth (design, decision 7).
 
 A slot is a live `Session` row with a URL; the line is those without one, in the order of their ids. Written by
-settling.py and census.py alone, in their one transaction at a time; an operator's wish is written by steering.py. Kept for
+settling.py and census.py alone, in one transaction at a time; an operator's wish is written by steering.py. Kept for
 ROUTER_HISTORY_DAYS as the access log.
 """
 
@@ -22,8 +22,8 @@ WAITING = LIVE & Q(url__isnull=True)
 class RouterProcess(models.Model):
     """One process of the router, while it lives and after.
 
-    It counts `beat` up; who sees it stand still long enough ends it and its sessions (design, decision 8). `beaten_at` is
-    for people: no times of two machines are ever compared.
+    It counts `beat` up; who sees it stand still long enough ends it and its sessions (design, decision 8). `beaten_at`
+    is for people: no times of two machines are ever compared.
     """
 
     name = models.CharField(max_length=120, help_text="Host and process id.")
@@ -60,7 +60,7 @@ class Session(models.Model):
     first_media_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
     attempts = models.PositiveIntegerField(default=0, help_text="Replicas tried.")
-    avoid = models.JSONField(default=list, help_text="Ids of replicas that have just failed it.")
+    avoid = models.JSONField(default=dict, help_text="Replicas that have failed it: id → when, in Unix seconds.")
     frames_up = models.PositiveBigIntegerField(default=0)
     bytes_up = models.PositiveBigIntegerField(default=0)
     frames_down = models.PositiveBigIntegerField(default=0)

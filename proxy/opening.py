@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from proxy import frames
@@ -31,6 +31,9 @@ class Opening:
 
     def __init__(self, client: Link, session: str) -> None:
         self.begun = False
+        self.began: Callable[[], None] = _nothing  # called when the session has begun,
+        self.media_came: Callable[[], None] = _nothing  # and with its replica's first binary frame
+        self._has_media = False
         self.withheld: str | None = None
         self._client, self._session = client, session
         self._replica: Link | None = None
@@ -127,22 +130,41 @@ class Opening:
             if said == REJECTED:
                 self.withheld = str(payload, "utf-8")
                 continue
-            if said is None and first & 0x0F < frames.CLOSE:
+            if said is None and first & 0x0F < frames.CLOSE and not self.begun:
                 self.begun = True
+                self.began()
+            self._notice_media(first)
             self._client.write([frame])
         if self.begun:
             self._settle()
+
+    def _notice_media(self, first: int) -> None:
+        if first & 0x0F == frames.BINARY and not self._has_media:
+            self._has_media = True
+            self.media_came()
+
+    def _until_media(self, units: Sequence[Octets]) -> None:
+        """The replica's sink until its first media; what comes behind it in the same read counts with the next."""
+        for unit in units:
+            self._notice_media(unit[0])
+        if self._has_media and self._replica is not None:
+            self._replica.redirect(self._client.write)
+        self._client.write(units)
 
     def _settle(self) -> None:
         """From here on frames pass unopened, each side straight to the other."""
         client, replica = self._client, self._replica
         if not self.begun or replica is None:
             return
-        replica.redirect(client.write)
+        replica.redirect(client.write if self._has_media else self._until_media)
         if self._live:
             client.redirect(replica.write)
             client.answers_pings, replica.answers_pings = False, not client.by_frames
             self._hold.release()
+
+
+def _nothing() -> None:
+    """Nobody asked to be called."""
 
 
 def _said(first: int, payload: memoryview) -> str | None:

@@ -1,84 +1,306 @@
-"""Which replicas may take a session now, read from the database.
+"""This process's part in placement: gather what sessions want, take turns, tell them what came of it.
 
-Called by search.py, at each search for a replica. Has its own thread and connection: a slow query of the admin never
-delays a placement, and the event loop never waits for the database.
+search.py asks for seats, session.py says how sessions end. The event loop never waits for the database: one thread with
+a connection of its own does the work, and a slow query elsewhere delays no placement. Must not know links, frames or
+what replicas say.
 """
 
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+import contextlib
+import logging
+from collections.abc import Callable
+from functools import partial
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
-from django.utils import timezone
+from django.db import Error as DatabaseFault
+from django.db import InterfaceError, OperationalError
 
-from proxy.selection import Candidate, rank
-from replicas.models import Replica, RouterSettings
+from proxy import census
+from proxy.deadlines import Deadlines
+from proxy.line import Refused, Tell, Waiter
+from proxy.nudges import Nudges
+from proxy.settling import NO_HEALTHY_REPLICA, Batch, Claim, Ended, ProcessEnded, Seat, Settled, settle
+from replicas.database import Database
+from replicas.models import RouterSettings
+from replicas.passive import Outcome
+from replicas.stillness import Stillness
 
-# One thread: a second one would only wait for SQLite's lock, and PostgreSQL answers in a millisecond.
-_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="placement")
+logger = logging.getLogger("proxy.placement")
+
+# What others have decided is read so often, also without a nudge (design, decision 9).
+LOOK_SECONDS = 0.5
+# After a fault of the database, before the next try.
+RETRY_SECONDS = 0.25
+STRAY_SECONDS = 10.0
+
+QUEUE_TIMEOUT, ROUTER_DRAINING, SLOT_LOST = "queue_timeout", "router_draining", "slot_lost"
 
 
 class DatabaseAway(Exception):
     """The database did not answer within DATABASE_TIMEOUT_SECONDS, or answered with an error."""
 
 
-class _Read:
-    """One reading of the database, for all that ask before it begins."""
+class Placement:
+    """Of one router process, from its start to its end.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.begun = False
-        self.result = loop.run_in_executor(_thread, self._run)
-
-    def _run(self) -> list[Candidate]:
-        self.begun = True
-        return _read()
-
-
-_latest: _Read | None = None
-
-
-async def ranked_replicas() -> list[Candidate]:
-    """The replicas a session may go to, best first; empty when there is none. Raises DatabaseAway.
-
-    All that ask while one reading runs share the next one: a storm of clients costs two readings, not one each.
+    `end_session`(uid, reason) is called for a session that is to end: by an operator's wish, a drain's deadline, or
+    because its slot was lost. `settings`: as last read.
     """
-    global _latest
-    loop = asyncio.get_running_loop()
-    if _latest is None or _latest.begun or _latest.loop is not loop:
-        _latest = _Read(loop)
-    try:
-        async with asyncio.timeout(settings.DATABASE_TIMEOUT_SECONDS):
-            return list(await asyncio.shield(_latest.result))
-    except (DatabaseError, InterfaceError, TimeoutError) as error:
-        raise DatabaseAway from error
 
+    def __init__(self, end_session: Callable[[str, str], None]) -> None:
+        self.process: int | None = None
+        self.settings = RouterSettings()
+        self._end_session = end_session
+        self._database = Database("placement", "proxy.placement")
+        self._nudges = Nudges(self._look_soon)
+        self._deadlines = Deadlines(end_session)
+        # What the next turn is about. Bounded by the sessions there are: while the database is away none is added.
+        self._batch = Batch()
+        self._waiters: dict[str, Waiter] = {}
+        self._claims: dict[str, Claim] = {}  # all live sessions of this process
+        self._due = asyncio.Event()
+        self._look_due = False
+        self._looked = asyncio.Event()
+        self._draining = False
+        self._others: dict[int, Stillness] = {}
+        self._anew = asyncio.Lock()
+        self._life: asyncio.Task[None] | None = None
 
-def _read() -> list[Candidate]:
-    try:
-        return rank(_candidates())
-    except (OperationalError, InterfaceError):
-        # The connection may have died since the last session (a restarted PostgreSQL): once more on a new one.
-        connection.close()
-    try:
-        return rank(_candidates())
-    except DatabaseError:
-        connection.close()
-        raise
+    # --- what sessions call ---
 
+    async def ready(self) -> None:
+        """Wait until `settings` were read. Raises DatabaseAway."""
+        self.start()
+        try:
+            async with asyncio.timeout(settings.DATABASE_TIMEOUT_SECONDS):
+                await self._looked.wait()
+        except TimeoutError as late:
+            raise DatabaseAway from late
 
-def _candidates() -> list[Candidate]:
-    now, stale_after = timezone.now(), RouterSettings.current().stale_after
-    return [
-        Candidate(
-            id=replica.pk,
-            name=replica.name,
-            url=replica.url,
-            primary=replica.primary,
-            available=replica.available,
-            stale=replica.is_stale(now, stale_after),
-        )
-        for replica in Replica.objects.with_health()
-    ]
+    async def seat(self, claim: Claim, tell: Tell) -> Seat:
+        """A slot for `claim`, now or when its turn has come; until then `tell` hears its place in the line.
+
+        Again for one whose replica was no use. Raises Refused or DatabaseAway. Cancelled, it wants none any more.
+        """
+        if self._draining:
+            raise Refused(ROUTER_DRAINING)
+        self.start()
+        self._claims[claim.uid] = claim
+        waiter = self._waiters[claim.uid] = Waiter(claim, tell)
+        (self._batch.arrivals if claim.id is None else self._batch.returns).append(claim)
+        self._due.set()
+        try:
+            # A turn takes milliseconds, and finds at least that there is a line to stand in.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(settings.DATABASE_TIMEOUT_SECONDS):
+                    return await asyncio.shield(waiter.seat)
+            if waiter.in_line_since is None and not waiter.seat.done():
+                raise DatabaseAway
+            return await waiter.seat
+        finally:
+            waiter.seat.cancel()
+            del self._waiters[claim.uid]
+
+    def learned(self, replica: int, outcome: Outcome) -> None:
+        """What an attempt came to; is written with the next turn."""
+        self._batch.outcomes.append((replica, outcome))
+
+    def ended(self, ended: Ended) -> None:
+        """A session is over: its slot is given back, now or when the database answers again."""
+        self._claims.pop(ended.claim.uid, None)
+        self._batch.endings.append(ended)
+        self._due.set()
+
+    # --- its life ---
+
+    def start(self) -> None:
+        """Begin to work; does nothing when it works already."""
+        if self._life is None or self._life.done():
+            self._life = asyncio.create_task(self._live(), name="placement")
+
+    async def drain(self) -> None:
+        """Take no new sessions; those in the line are refused."""
+        self._draining = True
+        for waiter in list(self._waiters.values()):
+            waiter.refuse(ROUTER_DRAINING)
+        with contextlib.suppress(DatabaseFault):  # logged; only for people to see
+            if self.process is not None:
+                await self._database(partial(census.set_draining, self.process), writes=True)
+
+    async def stop(self) -> None:
+        """Write down what has ended, and leave the census. Bounded by the database's own bounds."""
+        if self._life is None:
+            return
+        self._life.cancel()
+        await asyncio.wait({self._life})
+        with contextlib.suppress(DatabaseFault, ProcessEnded):
+            if self.process is not None:
+                batch = self._take()
+                batch.arrivals, batch.returns = [], []
+                await self._database(partial(settle, self.process, batch), writes=True)
+                await self._database(partial(census.retire, self.process), writes=True)
+        await self._database.close()
+
+    async def _live(self) -> None:
+        while True:
+            try:
+                while self.process is None:
+                    await self._register()
+                # A side task that ends with an error ends all of them: never a placement that works by halves.
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._take_turns(), name="placement: turns")
+                    group.create_task(self._beat(self.process), name="placement: beat")
+                    group.create_task(self._nudges.deliver(), name="placement: send nudges")
+                    group.create_task(self._nudges.listen(self.process), name="placement: hear nudges")
+            except Exception:
+                logger.exception("placement: fault of the router; it begins anew")
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _register(self) -> None:
+        try:
+            self.process = await self._database(census.register, writes=True)
+        except DatabaseFault:  # logged
+            await asyncio.sleep(RETRY_SECONDS)
+
+    # --- turns ---
+
+    async def _take_turns(self) -> None:
+        loop = asyncio.get_running_loop()
+        look_at = loop.time()
+        strays_at = look_at + STRAY_SECONDS
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(look_at):
+                    await self._due.wait()
+            self._due.clear()
+            tick = loop.time() >= look_at
+            try:
+                # On the timer also for those who wait: a replica may have recovered, a rejection be forgotten.
+                if self._batch or (tick and self._waiters):
+                    await self._settle()
+                if tick or self._look_due:
+                    await self._look()
+                if loop.time() >= strays_at:
+                    await self._end_strays()
+                    strays_at = loop.time() + STRAY_SECONDS
+            except (OperationalError, InterfaceError):  # logged
+                await asyncio.sleep(RETRY_SECONDS)
+            except ProcessEnded:
+                await self._begin_anew()
+            if tick:
+                look_at = loop.time() + LOOK_SECONDS
+
+    def _take(self) -> Batch:
+        """What has gathered. No turn runs now: a claim without an id has not been written, nor will it be."""
+        batch, self._batch = self._batch, Batch()
+        over = {ended.claim.uid for ended in batch.endings}
+        batch.arrivals = [claim for claim in batch.arrivals if claim.uid in self._waiters]
+        batch.returns = [claim for claim in batch.returns if claim.uid not in over]
+        batch.endings = [ended for ended in batch.endings if ended.claim.id is not None]
+        return batch
+
+    async def _settle(self) -> None:
+        assert self.process is not None
+        batch = self._take()
+        try:
+            settled = await self._database(partial(settle, self.process, batch), writes=True)
+        except (OperationalError, InterfaceError, ProcessEnded):
+            # What has ended is written when the database answers again. Arrivals wait for that, but not for long.
+            self._batch.put_back(batch)
+            raise
+        self._deliver(batch, settled)
+        self._nudges.send(settled.seated | settled.moved)
+
+    def _deliver(self, batch: Batch, settled: Settled) -> None:
+        for claim in batch.arrivals:
+            claim.id = settled.ids[claim.uid]
+        for claim in batch.returns:
+            claim.seat = None
+        now = asyncio.get_running_loop().time()
+        for waiter in list(self._waiters.values()):
+            claim = waiter.claim
+            if claim.id in settled.seats:
+                waiter.give(settled.seats[claim.id])
+            elif claim.id in settled.refused:
+                waiter.refuse(settled.refused[claim.id])
+            elif claim.id is None or claim.seat is not None:
+                continue  # it came while this turn was taken
+            elif settled.stranded:
+                waiter.refuse(NO_HEALTHY_REPLICA)
+            elif waiter.in_line_since is None:
+                waiter.in_line_since = now
+                self._look_soon()
+
+    async def _end_strays(self) -> None:
+        """Sessions that only the database knows of. No turn runs now, so that what has no id has no row."""
+        assert self.process is not None
+        known = [claim.id for claim in self._claims.values() if claim.id is not None]
+        known += [ended.claim.id for ended in self._batch.endings if ended.claim.id is not None]
+        if number := await self._database(partial(census.end_strays, self.process, known), writes=True):
+            logger.warning("%d sessions that a lost connection had left behind are ended", number)
+
+    # --- looks ---
+
+    def _look_soon(self) -> None:
+        self._look_due = True
+        self._due.set()
+
+    async def _look(self) -> None:
+        assert self.process is not None
+        self._look_due = False
+        waiting = {w.claim.id: w for w in self._waiters.values() if w.claim.id is not None and w.claim.seat is None}
+        seen = await self._database(partial(census.look, self.process, list(waiting)))
+        self.settings = seen.settings
+        self._looked.set()
+        now = asyncio.get_running_loop().time()
+        places = {id: place for place, id in enumerate(seen.line, 1)}
+        for id, waiter in waiting.items():
+            since = waiter.in_line_since
+            if id in seen.seats:
+                waiter.give(seen.seats[id])
+            elif since is not None and now - since > seen.settings.queue_timeout_seconds:
+                waiter.refuse(QUEUE_TIMEOUT)
+            elif id in places:
+                waiter.hear(places[id], len(seen.line), now)
+        self._deadlines.see(seen.drains, self._claims.values(), now)
+        for claim in list(self._claims.values()):
+            if claim.id in seen.disconnects:
+                self._end_session(claim.uid, seen.disconnects[claim.id])
+
+    # --- the census ---
+
+    async def _beat(self, process: int) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                counts = await self._database(partial(census.beat, process), writes=True)
+                await self._watch(counts, began)
+            except (OperationalError, InterfaceError):  # logged
+                for other in self._others.values():
+                    other.forget_last_read()
+            except ProcessEnded:
+                await self._begin_anew()
+            await asyncio.sleep(census.BEAT_SECONDS)
+
+    async def _watch(self, counts: dict[int, int], now: float) -> None:
+        self._others = {process: self._others.get(process) or Stillness() for process in counts}
+        for process, count in counts.items():
+            still = self._others[process].see(count, now)
+            if still >= census.DEAD_SECONDS and await self._database(partial(census.bury, process, count), writes=True):
+                logger.warning("router process %d has vanished; its sessions are ended", process)
+
+    async def _begin_anew(self) -> None:
+        """Others have seen us stand still, and may have given our slots away."""
+        assert self.process is not None
+        async with self._anew:
+            claims = [claim for claim in self._claims.values() if claim.id is not None]
+            with contextlib.suppress(OperationalError, InterfaceError):  # logged; the next beat tries again
+                lost = await self._database(partial(census.reclaim, self.process, claims), writes=True)
+                logger.warning(
+                    "this process had been given up; %d of its %d sessions go on", len(claims) - len(lost), len(claims)
+                )
+                for claim in lost:
+                    self._end_session(claim.uid, SLOT_LOST)

@@ -57,6 +57,8 @@ def client_departed(departure: Departure, session: str) -> Ending:
     """How a session ends whose client left first, or was refused by its link."""
     if departure.refused is not None and departure.refused.code == errors.INTERNAL_ERROR:
         return replace(errors.router_failed(session), why=departure.why)
+    if departure.refused is not None and departure.refused.code == errors.SERVICE_RESTART:
+        return errors.dismissed(departure.refused.reason)
     if departure.refused is not None:
         return errors.client_refused(departure.refused, departure.why)
     return errors.client_closed(departure.close) if departure.close else errors.client_vanished(departure.why)

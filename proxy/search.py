@@ -1,4 +1,4 @@
-"""Find a replica that takes a session: placement, attempts in its order, and a client that may leave meanwhile.
+"""Find a replica that takes a session: a seat, an attempt, the next seat, and a client that may leave meanwhile.
 
 Called by the consumer, once and again until the session has begun. Must not end a session: it says what it came to.
 """
@@ -6,7 +6,9 @@ Called by the consumer, once and again until the session has begun. Must not end
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,73 +17,133 @@ from django.conf import settings
 from proxy import errors
 from proxy.errors import Close, Ending
 from proxy.forwarding import Handshake
+from proxy.line import Refused
 from proxy.links import Link
-from proxy.placement import DatabaseAway, ranked_replicas
+from proxy.pace import paced
+from proxy.placement import QUEUE_TIMEOUT, ROUTER_DRAINING, DatabaseAway, Placement
 from proxy.relay import client_departed
-from proxy.session import Session
+from proxy.session import SessionLog
+from proxy.settling import EXHAUSTED, NO_HEALTHY_REPLICA, QUEUE_FULL, Claim, Seat
 from proxy.upstream import ReplicaRefused, ReplicaUnreachable, open_replica
 from proxy.wire import WireLink
+from replicas.passive import Outcome
 
 logger = logging.getLogger("proxy.session")
 
-# A replica that is open, how the session ended meanwhile, or None: no replica is left to try.
-Found = WireLink | Ending | None
+# A replica that is open, or how the session ended meanwhile.
+Found = WireLink | Ending
+
+REFUSALS: dict[str, Callable[[], Ending]] = {
+    NO_HEALTHY_REPLICA: errors.no_healthy_replica,
+    QUEUE_FULL: errors.queue_full,
+    QUEUE_TIMEOUT: errors.queue_timeout,
+    ROUTER_DRAINING: errors.router_draining,
+}
 
 
 class Search:
-    """One session's. Each replica is tried once."""
+    """One session's."""
 
     def __init__(
-        self, session: Session, client: Link, handshake: Handshake, farewell: Callable[[WireLink, Close], None]
+        self,
+        log: SessionLog,
+        claim: Claim,
+        placement: Placement,
+        client: Link,
+        handshake: Handshake,
+        farewell: Callable[[WireLink, Close], None],
     ) -> None:
         """`farewell` lets go of a replica that is not wanted any more, without waiting for it."""
-        self._session, self._client, self._handshake, self._farewell = session, client, handshake, farewell
-        self._tried: set[int] = set()
+        self._log, self._claim, self._placement = log, claim, placement
+        self._client, self._handshake, self._farewell = client, handshake, farewell
+        self._attempting_seconds = 0.0
+        self._rejection: Ending | None = None
 
     async def next(self) -> Found:
         """The next replica that accepts; where the client leaves first, nothing is left open."""
-        search = asyncio.create_task(self._next(), name=f"session {self._session.id}: placement")
+        search = asyncio.create_task(self._next(), name=f"session {self._log.id}: placement")
         gone: asyncio.Future[Any] = self._client.gone
         taken = False
         try:
             await asyncio.wait((search, gone), return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
-                return client_departed(gone.result(), self._session.id)
+                return client_departed(gone.result(), self._log.id)
             taken = True
             return search.result()
         finally:
             if not taken:
                 await self._abandon(search)
 
+    def rejected(self, words: Ending) -> None:
+        """The replica of the last `next` had no room: it counts as full for a while. `words`: its own."""
+        self._rejection = words
+        self._learned(Outcome.REJECTED)
+
+    def lost(self) -> None:
+        """The replica of the last `next` was lost before the session had begun."""
+        self._avoid()
+
+    def begun(self) -> None:
+        self._learned(Outcome.ROOM)
+
     async def _next(self) -> Found:
-        """Try the replicas in order until one accepts, all of this call within ROUTER_FAILOVER_TIMEOUT_SECONDS."""
-        try:
-            order = await ranked_replicas()
-        except DatabaseAway:
-            logger.warning("session %s: the database does not answer", self._session.id, exc_info=True)
-            return errors.router_unavailable()
-        if not order and not self._tried:
-            return errors.no_healthy_replica()
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + settings.ROUTER_FAILOVER_TIMEOUT_SECONDS
-        for candidate in order:
-            timeout = min(settings.ROUTER_CONNECT_TIMEOUT_SECONDS, deadline - loop.time())
-            if candidate.id in self._tried:
-                continue
-            if timeout <= 0:
-                break
-            self._tried.add(candidate.id)
+        """Take one seat after the other until a replica accepts."""
+        while True:
             try:
-                replica = await open_replica(candidate.url, self._handshake, timeout)
+                seat = await self._placement.seat(self._claim, self._tell)
+            except DatabaseAway:
+                logger.warning("session %s: the database does not answer", self._log.id)
+                return errors.router_unavailable()
+            except Refused as refused:
+                return self._refusal(refused.reason)
+            if self._attempting_seconds >= settings.ROUTER_FAILOVER_TIMEOUT_SECONDS:
+                return self._refusal(EXHAUSTED)
+            began = time.monotonic()
+            try:
+                replica = await self._attempt(seat)
             except ReplicaUnreachable as fault:
-                self._session.attempt_failed(candidate.name, str(fault))
+                self._log.attempt_failed(seat.name, str(fault))
+                self._avoid()
+                if fault.its_fault:
+                    self._learned(Outcome.FAILED)
             except ReplicaRefused as fault:
-                self._session.attempt_failed(candidate.name, str(fault))
-                break
+                self._log.attempt_failed(seat.name, str(fault))
+                return self._refusal(EXHAUSTED)
             else:
-                self._session.placed(candidate.name)
+                self._log.placed(seat.name)
+                self._learned(Outcome.CONNECTED)
                 return replica
-        return None
+            finally:
+                self._attempting_seconds += time.monotonic() - began
+
+    async def _attempt(self, seat: Seat) -> WireLink:
+        left = settings.ROUTER_FAILOVER_TIMEOUT_SECONDS - self._attempting_seconds
+        timeout = min(settings.ROUTER_CONNECT_TIMEOUT_SECONDS, left)
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout):
+                async with paced(seat):
+                    return await open_replica(seat.url, self._handshake, timeout - (time.monotonic() - began))
+        except TimeoutError as late:
+            raise ReplicaUnreachable("no turn to connect in its slow start", its_fault=False) from late
+
+    def _refusal(self, reason: str) -> Ending:
+        if reason in (EXHAUSTED, QUEUE_FULL) and self._rejection is not None:
+            return self._rejection  # no other replica has made it good
+        if reason in REFUSALS:
+            return REFUSALS[reason]()
+        return errors.every_attempt_failed(self._log.id, "every attempt failed")
+
+    def _tell(self, position: int, depth: int) -> None:
+        self._client.send_text(json.dumps({"type": "queue_status", "position": position, "queue_depth": depth}))
+
+    def _avoid(self) -> None:
+        if self._claim.seat is not None:
+            self._claim.avoid[self._claim.seat.replica] = time.time()
+
+    def _learned(self, outcome: Outcome) -> None:
+        if self._claim.seat is not None:
+            self._placement.learned(self._claim.seat.replica, outcome)
 
     async def _abandon(self, search: asyncio.Task[Found]) -> None:
         """End `search`; a replica that it opened in the very moment its client left gets a close."""

@@ -1,6 +1,6 @@
-"""What the log says of one session: a line when it opens, one when it ends, one for each failed attempt.
+"""What is kept of one session: lines of the log (opened, each failed attempt, ended), and its end for the database.
 
-Called by the consumer. Never logs a prompt, a query or a header: they may hold what is not ours to keep.
+Called by the consumer and search.py. Never keeps a prompt, a query or a header: they may hold what is not ours to keep.
 """
 
 from __future__ import annotations
@@ -8,21 +8,27 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.utils import timezone
 
 from proxy.errors import Ending
 from proxy.links import Link
+from proxy.process import placement
+from proxy.settling import Claim, Ended
 
 logger = logging.getLogger("proxy.session")
 
 
 @dataclass
-class Session:
+class SessionLog:
     """One client's WebSocket, from 101 to close. Durations are in seconds, by the monotonic clock."""
 
     id: str
     client: str
     replica: str = ""
     failed_attempts: int = 0
+    first_media_at: datetime | None = None
     _opened_at: float = field(default_factory=time.monotonic)
     _placed_at: float | None = None
 
@@ -40,8 +46,14 @@ class Session:
     def placed(self, replica: str) -> None:
         self.replica, self._placed_at = replica, time.monotonic()
 
-    def ended(self, ending: Ending, client: Link, replica: Link | None) -> None:
+    def media_came(self) -> None:
+        self.first_media_at = timezone.now()
+
+    def ended(self, ending: Ending, client: Link, replica: Link | None, claim: Claim | None) -> None:
+        """`claim`: what placement knows of it; None: it did not come to that."""
         now = time.monotonic()
+        if claim is not None:
+            placement().ended(self._for_the_database(ending, client, replica, claim))
         self._log(
             logging.INFO,
             "ended",
@@ -52,6 +64,20 @@ class Session:
             seconds=round(now - self._opened_at, 3),
             placed_after=round(self._placed_at - self._opened_at, 3) if self._placed_at else None,
             failed_attempts=self.failed_attempts,
+            frames_up=client.received_frames,
+            bytes_up=client.received_bytes,
+            frames_down=replica.received_frames if replica else 0,
+            bytes_down=replica.received_bytes if replica else 0,
+        )
+
+    def _for_the_database(self, ending: Ending, client: Link, replica: Link | None, claim: Claim) -> Ended:
+        return Ended(
+            claim,
+            at=timezone.now(),
+            by=ending.by,
+            why=ending.why,
+            code=ending.code,
+            first_media_at=self.first_media_at,
             frames_up=client.received_frames,
             bytes_up=client.received_bytes,
             frames_down=replica.received_frames if replica else 0,

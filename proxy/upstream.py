@@ -22,6 +22,8 @@ from websockets.protocol import State
 from proxy.forwarding import Handshake
 from proxy.wire import WireLink
 
+# Bad request, too large, URI too long, header fields too large: what a client's headers and query can bring about.
+REQUESTS_FAULT = {400, 413, 414, 431}
 HEAD_END = b"\r\n\r\n"
 # asyncio resolves host names in its default executor, which has a few threads: as many look-ups that hang would stop
 # those of every other replica.
@@ -30,7 +32,15 @@ _loops_with_resolver: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
 
 class ReplicaUnreachable(Exception):
-    """This replica did not give us a session; another may. The text is short and for the log."""
+    """This replica did not give us a session; another may. The text is short and for the log.
+
+    `its_fault`: does it speak against the replica? Not where the client's own handshake may be what it disliked: any
+    client could then have replicas ejected.
+    """
+
+    def __init__(self, text: str, *, its_fault: bool = True) -> None:
+        super().__init__(text)
+        self.its_fault = its_fault
 
 
 class ReplicaRefused(Exception):
@@ -96,7 +106,7 @@ async def open_replica(url: str, handshake: Handshake, timeout: float) -> WireLi
     assert isinstance(connection, _Connection)
     if connection.subprotocol != handshake.subprotocol:
         connection.transport.abort()
-        raise ReplicaUnreachable("it does not speak the subprotocol that the client was given")
+        raise ReplicaUnreachable("it does not speak the subprotocol that the client was given", its_fault=False)
     link = WireLink(client=False, secure=bool(secure), early=connection.early)
     connection.transport.set_protocol(link)
     link.connection_made(connection.transport)
@@ -114,7 +124,7 @@ def _translated(error: Exception, timeout: float) -> Exception:
         status = error.response.status_code
         if status in (401, 403):
             return ReplicaRefused(f"it answered HTTP {status}")
-        return ReplicaUnreachable(f"it answered HTTP {status}")
+        return ReplicaUnreachable(f"it answered HTTP {status}", its_fault=status not in REQUESTS_FAULT)
     if isinstance(error, TimeoutError):
         return ReplicaUnreachable(f"no WebSocket within {timeout:g} s")
     if isinstance(error, ssl.SSLError):

@@ -1,6 +1,7 @@
-"""A prober's database work, in one thread of its own.
+"""Database work in one thread of its own.
 
-Called by prober.py and once.py. The event loop never waits for the database: probes go on while it is away.
+Used by prober.py, once.py and the proxy's placement. The event loop never waits for the database: probes and frames
+go on while it is away.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from replicas.models import HealthTransition
 from replicas.signals import pruning
 from replicas.worker import Worker
 
-logger = logging.getLogger("replicas.prober")
-
 # For one piece of work. Each statement has a bound of its own (settings.DATABASE_TIMEOUT_SECONDS), but that is the
 # server's to keep: one that is frozen, with its connections open, keeps none.
 DEADLINE_SECONDS = 6.0
@@ -34,10 +33,11 @@ Result = TypeVar("Result")
 
 
 class Database:
-    """All of a prober's database work, one call after the other in one thread of its own."""
+    """All database work of one kind (a prober's, or placement's), one call after the other in a thread of its own."""
 
-    def __init__(self) -> None:
-        self._worker = Worker("prober-database")
+    def __init__(self, thread: str = "prober-database", log: str = "replicas.prober") -> None:
+        self._thread, self._logger = thread, logging.getLogger(log)
+        self._worker = Worker(thread)
         self._turn = asyncio.Lock()
         self._away = False
         self._write_failed = False
@@ -52,12 +52,12 @@ class Database:
                 result = await self._run(work)
         except DatabaseFault as fault:
             if not self._away:
-                logger.error("the database does not answer (%s); trying on", str(fault).partition("\n")[0])
+                self._logger.error("the database does not answer (%s); trying on", str(fault).partition("\n")[0])
             self._away = True
             self._write_failed |= writes
             raise
         if self._away and (writes or not self._write_failed):
-            logger.warning("the database answers again")
+            self._logger.warning("the database answers again")
             self._away = self._write_failed = False
         return result
 
@@ -69,7 +69,7 @@ class Database:
         except TimeoutError as late:
             # The thread cannot be interrupted. Left behind with its connection, it ends when the server answers.
             self._worker.stop()
-            self._worker = Worker("prober-database")
+            self._worker = Worker(self._thread)
             raise OperationalError(f"no answer within {DEADLINE_SECONDS:g} s") from late
 
     async def close(self) -> None:

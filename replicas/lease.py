@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from replicas.models import ProberLease
+from replicas.stillness import Stillness
 
 BEAT_SECONDS = 2.0
 TAKEOVER_SECONDS = 10.0
-# Between two reads no more than this is counted as seen: what was not looked at (the waiter was stopped, or its
-# database slow) is no evidence against the holder.
-MAX_COUNTED_SECONDS = 2.0
 
 
 class LeaseLost(Exception):
@@ -34,10 +32,7 @@ class Lease:
 
     name: str
     epoch: int | None = None  # None: not held
-    seen_beating: bool = False  # of another's: the last read found its count moved
-    _seen: tuple[int, int] | None = None
-    _seen_at: float | None = None  # the caller's clock at the last read; None after one that failed
-    _still_seconds: float = 0.0  # how long the count was seen standing still
+    _stillness: Stillness = field(default_factory=Stillness)
 
     @property
     def held(self) -> bool:
@@ -50,8 +45,8 @@ class Lease:
         must call `forget_last_read`.
         """
         row = ProberLease.objects.filter(pk=1).first() or ProberLease.objects.get_or_create(pk=1)[0]
-        stood_still = self._watch(row, monotonic_now)
-        if row.holder and not stood_still:
+        stood_still = self._stillness.see((row.epoch, row.beat), monotonic_now)
+        if row.holder and stood_still < TAKEOVER_SECONDS:
             return row.holder
         # Taken only if it is still what was read: of two that try, one changes a row.
         unchanged = ProberLease.objects.filter(pk=1, epoch=row.epoch, beat=row.beat, holder=row.holder)
@@ -61,20 +56,14 @@ class Lease:
             return self.name
         return row.holder or "one that was faster"
 
-    def _watch(self, row: ProberLease, now: float) -> bool:
-        """Has the count been seen standing still for long enough?"""
-        seen = (row.epoch, row.beat)
-        self.seen_beating = self._seen not in (None, seen)
-        if seen != self._seen:
-            self._still_seconds = 0.0
-        elif self._seen_at is not None:
-            self._still_seconds += min(now - self._seen_at, MAX_COUNTED_SECONDS)
-        self._seen, self._seen_at = seen, now
-        return self._still_seconds >= TAKEOVER_SECONDS
+    @property
+    def seen_beating(self) -> bool:
+        """Of another's: has the last read found its count moved?"""
+        return self._stillness.moved
 
     def forget_last_read(self) -> None:
-        """The database was away: the time until the next read counts for nothing (the holder could not beat either)."""
-        self._seen_at = None
+        """See Stillness: the last read of `try_to_take` has failed."""
+        self._stillness.forget_last_read()
 
     def beat(self) -> None:
         """Show that this prober lives. Raises LeaseLost."""

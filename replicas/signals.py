@@ -16,5 +16,5 @@ def live_sessions() -> dict[int, int]:
     """How many sessions are live on each replica that has any, by its id. One query."""
     found: dict[int, int] = {}
     for _, counts in counting_sessions.send(sender=None):
-        found |= counts
+        found.update(counts)  # type: ignore[arg-type]  # of a signal it is not known what its receivers return
     return found

@@ -9,12 +9,18 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "routerproject.settings")
 django.setup(set_prefix=False)
 
-from proxy import consumers, daphne, memory, routing  # noqa: E402  (models need the setup above)
+from proxy import daphne, memory, process, routing  # noqa: E402  (models need the setup above)
 from routerproject.checks import refuse_to_start  # noqa: E402
 
 refuse_to_start()
-daphne.install(at_shutdown=consumers.end_all_sessions)
+daphne.install(at_start=process.begin, at_drain=process.drain, at_end=process.end)
 
-application = ProtocolTypeRouter({"http": get_asgi_application(), "websocket": routing.application()})
+application = ProtocolTypeRouter(
+    {
+        "http": get_asgi_application(),
+        "websocket": routing.application(),
+        "lifespan": process.lifespan,  # for other servers than Daphne, which has none
+    }
+)
 
 memory.settle()

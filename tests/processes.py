@@ -21,7 +21,12 @@ FOREIGN = ("ROUTER_", "DATABASE_", "REDIS_", "LOG_")
 def environment(var: Path, **changes: Any) -> dict[str, str]:
     """The environment of a process of the router: without settings of this one, with a var folder of its own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    ours = {"ROUTER_VAR_DIR": str(var), "DJANGO_SETTINGS_MODULE": "routerproject.settings", "PYTHONUNBUFFERED": "1"}
+    ours = {
+        "ROUTER_VAR_DIR": str(var),
+        "DJANGO_SETTINGS_MODULE": "routerproject.settings",
+        "PYTHONUNBUFFERED": "1",
+        "ROUTER_DRAIN_SECONDS": "0",
+    }
     return kept | ours | {name: str(value) for name, value in changes.items()}
 
 

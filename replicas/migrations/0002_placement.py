@@ -52,7 +52,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='routersettings',
             name='policy',
-            field=models.CharField(choices=[('least_sessions', 'Least sessions: the fewest sessions ÷ weight'), ('round_robin', 'Round robin: the one placed on longest ago'), ('random', 'Random: of two drawn by weight, the less loaded')], default='least_sessions', help_text='How sessions are shared among replicas of the same rank. The primary is filled first, whatever it is.', max_length=20),
+            field=models.CharField(choices=[('least_sessions', 'Least sessions: the fewest sessions ÷ weight'), ('round_robin', 'Round robin: the one placed on longest ago'), ('random', 'Random: of two drawn by weight, the less loaded')], default='least_sessions', help_text='How sessions are shared among replicas of the same rank. The primary is filled first in any case.', max_length=20),
         ),
         migrations.AddField(
             model_name='routersettings',

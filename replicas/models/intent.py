@@ -239,7 +239,7 @@ class RouterSettings(Singleton):
         max_length=20,
         choices=Policy,
         default=Policy.LEAST_SESSIONS,
-        help_text="How sessions are shared among replicas of the same rank. The primary is filled first, whatever it is.",
+        help_text="How sessions are shared among replicas of the same rank. The primary is filled first in any case.",
     )
     slow_start_seconds = models.FloatField(
         "slow start (s)",

@@ -2,8 +2,8 @@
 
 The theory. A replica whose connects fail EJECT_AFTER times in a row is ejected: no session goes there for a while. When
 that is over it gets its next chance with one failure to spare: a connect that fails ejects it again, for twice as long;
-one that succeeds forgets everything. A replica that rejects a session counts as full for a while that doubles too, until
-a session begins there or leaves it. The prober's verdict comes on top of both.
+one that succeeds forgets everything. A replica that rejects a session counts as full for a while that doubles too,
+until a session begins there or leaves it. The prober's verdict comes on top of both.
 
     connects fail ──3 in a row──▶ ejected 5 s ──over──▶ one chance ──fails──▶ ejected 10 s, 20 s … 60 s
                                                              └──succeeds──▶ as new

@@ -1,0 +1,49 @@
+"""PURE. What brings a client back to the replica of its last session: its affinity key, found in its handshake.
+
+Called by the consumer. A key may be a secret (a cookie, a token): only its digest is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs
+
+DIGEST_BYTES = 16
+
+
+def affinity_key(affinity: str, query: bytes, headers: Iterable[tuple[bytes, bytes]], secret: str) -> str | None:
+    """The digest of what `affinity` (rules.affinity) names, 32 characters; None where the handshake has none."""
+    kind, _, name = affinity.partition(":")
+    value = {"query": _of_query, "header": _of_header, "cookie": _of_cookie}.get(kind, _none)(
+        name, query, list(headers)
+    )
+    if not value:
+        return None
+    key = hashlib.sha256(secret.encode()).digest()
+    return hashlib.blake2b(value.encode(), key=key, digest_size=DIGEST_BYTES).hexdigest()
+
+
+def _none(name: str, query: bytes, headers: list[tuple[bytes, bytes]]) -> str | None:
+    return None
+
+
+def _of_query(name: str, query: bytes, headers: list[tuple[bytes, bytes]]) -> str | None:
+    try:
+        return parse_qs(query.decode("latin-1")).get(name, [None])[0]
+    except ValueError:  # more fields than Python reads
+        return None
+
+
+def _of_header(name: str, query: bytes, headers: list[tuple[bytes, bytes]]) -> str | None:
+    wanted = name.lower().encode()
+    return next((value.decode("latin-1").strip() for header, value in headers if header.lower() == wanted), None)
+
+
+def _of_cookie(name: str, query: bytes, headers: list[tuple[bytes, bytes]]) -> str | None:
+    try:
+        cookies = SimpleCookie(_of_header("cookie", query, headers) or "")
+    except CookieError:
+        return None
+    return cookies[name].value if name in cookies else None

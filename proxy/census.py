@@ -1,0 +1,146 @@
+"""Which router processes live, and what each must know of its own sessions (design, decision 8).
+
+Called by placement.py in its database thread. A process counts up its row; who sees another's count stand still ends it
+and its sessions, so that their slots are free again. A process that finds itself ended begins anew, and claims its
+sessions again where there is room.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from django.db.models import F
+from django.utils import timezone
+
+from proxy.fleet import live_by_server
+from proxy.models import LIVE, WAITING, RouterProcess, Session
+from proxy.settling import Claim, ProcessEnded, Seat
+from proxy.turn import turn
+from replicas import rules
+from replicas.models import Replica, ReplicaState, RouterSettings
+
+BEAT_SECONDS = 1.0
+# Seen standing still for so long, a process is dead. With a beat and a look of a second each, its slots are free within
+# 10 s of its end (faults.md 55), and a loop that stalls for 5 s kills nobody (58).
+DEAD_SECONDS = 7.5
+VANISHED = "router process vanished"
+
+
+@dataclass(frozen=True)
+class Drain:
+    """A replica that is being drained: its drain's number, and after how many seconds what is left is closed."""
+
+    number: int
+    deadline_seconds: float | None
+
+
+@dataclass
+class Look:
+    """What a process reads of what others have decided, every half second and when nudged."""
+
+    seats: dict[int, Seat] = field(default_factory=dict)  # of its waiting sessions, by id: given by another process
+    line: list[int] = field(default_factory=list)  # ids of all that wait, in order
+    disconnects: dict[int, str] = field(default_factory=dict)  # id → reason
+    drains: dict[int, Drain] = field(default_factory=dict)
+    slow_starting: frozenset[int] = frozenset()
+    settings: RouterSettings = field(default_factory=RouterSettings)
+
+
+def register() -> int:
+    """A row for this process; gives its id."""
+    return RouterProcess.objects.create(name=f"{socket.gethostname()}:{os.getpid()}"[:120]).pk
+
+
+def beat(process: int) -> dict[int, int]:
+    """Count up; give the counts of all other live processes. Raises ProcessEnded when others have ended us."""
+    mine = RouterProcess.objects.filter(pk=process, ended_at=None)
+    if not mine.update(beat=F("beat") + 1, beaten_at=timezone.now()):
+        raise ProcessEnded
+    return dict(RouterProcess.objects.filter(ended_at=None).exclude(pk=process).values_list("pk", "beat"))
+
+
+def set_draining(process: int) -> None:
+    RouterProcess.objects.filter(pk=process).update(draining=True)
+
+
+def retire(process: int) -> None:
+    """A process ends in order, its sessions before it."""
+    _end(process, "stopped")
+
+
+def bury(process: int, seen_beat: int) -> bool:
+    """End a dead process and its sessions, unless it has counted up since; give whether it was ended."""
+    with turn():
+        dead = RouterProcess.objects.filter(pk=process, beat=seen_beat, ended_at=None)
+        if not dead.exists():
+            return False
+        _end(process, VANISHED)
+        return True
+
+
+def _end(process: int, why: str) -> None:
+    now = timezone.now()
+    RouterProcess.objects.filter(pk=process, ended_at=None).update(ended_at=now, why=why)
+    Session.objects.filter(LIVE, process=process).update(ended_at=now, ended_by="router", why=why)
+
+
+def reclaim(process: int, claims: Sequence[Claim]) -> list[Claim]:
+    """A process that was ended begins anew; gives those of its `claims` for whom there is no room any more."""
+    with turn():
+        ended = RouterProcess.objects.filter(pk=process, ended_at__isnull=False)
+        if not ended.update(ended_at=None, why="", beat=F("beat") + 1):
+            return []
+        sessions = live_by_server()
+        slots = {rules.same_replica(replica.url): replica.slots for replica in Replica.objects.with_health()}
+        lost: list[Claim] = []
+        kept: list[int] = []
+        for claim in sorted(claims, key=lambda claim: claim.id or 0):
+            server = rules.same_replica(claim.seat.url) if claim.seat is not None else ""
+            room = slots.get(server)
+            if server and room is not None and sessions[server] >= room:
+                lost.append(claim)
+            elif claim.id is not None:
+                sessions[server] += 1
+                kept.append(claim.id)
+        Session.objects.filter(pk__in=kept).update(ended_at=None, ended_by="", why="")
+        return lost
+
+
+def end_strays(process: int, known: Collection[int]) -> int:
+    """End sessions of this process that it knows nothing of, and give how many.
+
+    A write can come through after it was given up: the connection was lost, or the server slow. Its slot must not leak.
+    """
+    live = Session.objects.filter(LIVE, process=process)
+    if live.count() <= len(known):
+        return 0
+    strays = set(live.values_list("pk", flat=True)) - set(known)
+    return Session.objects.filter(LIVE, pk__in=strays).update(
+        ended_at=timezone.now(), ended_by="router", why="given up"
+    )
+
+
+def look(process: int, waiting: Collection[int]) -> Look:
+    """Read what concerns this process. `waiting`: its sessions that have no slot as far as it knows."""
+    seen = Look(settings=RouterSettings.current())
+    since = timezone.now() - timedelta(seconds=seen.settings.slow_start_seconds)
+    young = Replica.objects.filter(health__status_since__gte=since, health__status_since__lte=timezone.now())
+    seen.slow_starting = frozenset(young.values_list("pk", flat=True))
+    seen.drains = {
+        replica: Drain(number, deadline)
+        for replica, number, deadline in Replica.everything.filter(state=ReplicaState.DRAINING).values_list(
+            "pk", "drains", "drain_deadline_seconds"
+        )
+    }
+    if waiting:
+        rows = Session.objects.filter(LIVE, pk__in=waiting, url__isnull=False)
+        for id, replica, name, url in rows.values_list("pk", "replica_id", "replica_name", "url"):
+            seen.seats[id] = Seat(replica or 0, name, url or "", slow_start=replica in seen.slow_starting)
+        seen.line = list(Session.objects.filter(WAITING).order_by("id").values_list("pk", flat=True))
+    asked = Session.objects.filter(LIVE, process=process, disconnect_reason__isnull=False)
+    seen.disconnects = {id: reason or "" for id, reason in asked.values_list("pk", "disconnect_reason")}
+    return seen

@@ -1,0 +1,56 @@
+"""One client's wait: for a turn, and then in the line, where it hears its place until it has a seat.
+
+Used by placement.py. The line itself is in the database; here is only what one who stands in it is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from proxy.settling import Claim, Seat
+
+# A waiting client hears its place at least so often.
+TELL_SECONDS = 5.0
+
+Tell = Callable[[int, int], None]  # its position, from 1, and how many wait
+
+
+class Refused(Exception):
+    """There is no slot for this session, and there will be none: `reason` is one of settling.py or placement.py."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Waiter:
+    """Wants a seat. In line from when a turn has found nothing for it."""
+
+    def __init__(self, claim: Claim, tell: Tell) -> None:
+        self.claim = claim
+        self.seat: asyncio.Future[Seat] = asyncio.get_running_loop().create_future()
+        self.in_line_since: float | None = None
+        self._tell = tell
+        self._position: int | None = None
+        self._told: tuple[int, int] | None = None
+        self._told_at = 0.0
+
+    def give(self, seat: Seat) -> None:
+        self.claim.seat = seat
+        if not self.seat.done():
+            self.seat.set_result(seat)
+
+    def refuse(self, reason: str) -> None:
+        if not self.seat.done():
+            self.seat.set_exception(Refused(reason))
+
+    def hear(self, position: int, depth: int, now: float) -> None:
+        """Tell the client its place where that has changed, or was told long ago. Never a higher one than before.
+
+        It can be one further back than it was: when a session that had a replica comes back to the head of the line.
+        """
+        self._position = min(position, self._position or position)
+        if (self._position, depth) != self._told or now - self._told_at >= TELL_SECONDS:
+            self._told, self._told_at = (self._position, depth), now
+            self._tell(self._position, depth)

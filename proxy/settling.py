@@ -1,0 +1,287 @@
+"""One turn of placement: what has gathered since the last one, and who gets a slot (design, decision 7).
+
+Called by placement.py in its database thread, and only there. In one transaction it writes down who has ended, reads
+replicas, slots and line, decides with selection.py, and writes who goes where: for all processes, because a slot that
+comes free here may be for a client that another process holds.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import connection
+from django.db.models import Max
+from django.utils import timezone
+
+from proxy.fleet import Fleet, read_fleet, write_turns
+from proxy.models import WAITING, RouterProcess, Session
+from proxy.selection import Candidate, Wish, assign
+from proxy.turn import turn
+from replicas.models import Policy, RouterSettings
+from replicas.passive import Outcome
+
+# So long a replica that has failed a session is not given to it again, in seconds.
+AVOID_SECONDS = 30.0
+
+# Why a session gets no slot, ever.
+NO_HEALTHY_REPLICA, QUEUE_FULL, EXHAUSTED = "no_healthy_replica", "queue_full", "exhausted"
+
+# Draws, no secrets; a test may seed it.
+rng = random.Random()  # noqa: S311
+
+
+class ProcessEnded(Exception):
+    """Others have seen this process's count stand still, and ended it: its sessions have no slots any more."""
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A slot that a session was given. `url` is normalised (no trailing slash)."""
+
+    replica: int
+    name: str
+    url: str
+    slow_start: bool = False
+
+
+@dataclass
+class Claim:
+    """One session of this process as placement knows it. `id` None: it is not in the table yet.
+
+    Belongs to the event loop: a turn reads it, and what comes of the turn is told by `Settled`.
+    """
+
+    uid: str
+    client: str
+    affinity_key: str | None
+    opened_at: datetime
+    id: int | None = None
+    seat: Seat | None = None
+    avoid: dict[int, float] = field(default_factory=dict)  # replica → when it failed this session, Unix seconds
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What the access log keeps of a session that is over."""
+
+    claim: Claim
+    at: datetime
+    by: str
+    why: str
+    code: int | None = None
+    first_media_at: datetime | None = None
+    frames_up: int = 0
+    bytes_up: int = 0
+    frames_down: int = 0
+    bytes_down: int = 0
+
+
+@dataclass
+class Batch:
+    """What has gathered: sessions that come, that have lost their replica, that are over; and what was found out."""
+
+    arrivals: list[Claim] = field(default_factory=list)
+    returns: list[Claim] = field(default_factory=list)
+    endings: list[Ended] = field(default_factory=list)
+    outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
+
+    def put_back(self, earlier: Batch) -> None:
+        """What could not be settled, before what has come since."""
+        self.arrivals[:0], self.returns[:0] = earlier.arrivals, earlier.returns
+        self.endings[:0], self.outcomes[:0] = earlier.endings, earlier.outcomes
+
+    def __bool__(self) -> bool:
+        return bool(self.arrivals or self.returns or self.endings or self.outcomes)
+
+
+@dataclass
+class Settled:
+    """What came of a turn, by id of the session. `ids`: those of the arrivals, by uid.
+
+    `seats` has those of this process only. `stranded`: nothing is left to wait for. Other processes to wake: `seated`
+    have a session that was given a slot, in `moved` the line has moved.
+    """
+
+    ids: dict[str, int] = field(default_factory=dict)
+    seats: dict[int, Seat] = field(default_factory=dict)
+    refused: dict[int, str] = field(default_factory=dict)
+    stranded: bool = False
+    seated: set[int] = field(default_factory=set)
+    moved: set[int] = field(default_factory=set)
+
+
+def settle(process: int, batch: Batch) -> Settled:
+    """Take a turn for router process `process`. Raises ProcessEnded, or a database's fault: then nothing was done."""
+    with turn():
+        if not RouterProcess.objects.filter(pk=process, ended_at=None).exists():
+            raise ProcessEnded
+        now = time.time()
+        _write_endings(batch.endings)
+        freed = [(e.claim.seat.replica, Outcome.ROOM) for e in batch.endings if e.claim.seat is not None]
+        leaving = [claim.seat.url for claim in batch.returns if claim.seat is not None]
+        fleet = read_fleet([*freed, *batch.outcomes], leaving, now)
+        waiting = list(
+            Session.objects.filter(WAITING).order_by("id").values_list("id", "process_id", "avoid", "affinity_key")
+        )
+        return _Turn(process, batch, fleet, waiting, now).take()
+
+
+class _Turn:
+    """The line, and who of it goes where."""
+
+    def __init__(self, process: int, batch: Batch, fleet: Fleet, waiting: list[Any], now: float) -> None:
+        self._process, self._batch, self._fleet, self._waiting, self._now = process, batch, fleet, waiting, now
+        self._settled = Settled(stranded=not fleet.standing and not fleet.settings.queue_when_down)
+        # Arrivals have no id yet: they stand behind all that have one, in their order.
+        behind = max((row[0] for row in waiting), default=0) + 2**32
+        self._arrivals = dict(enumerate(batch.arrivals, behind))
+        self._returns = {claim.id: claim for claim in batch.returns if claim.id is not None}
+
+    def take(self) -> Settled:
+        fleet, line = self._fleet, self._line()
+        given = assign(line, fleet.candidates, fleet.settings.policy, rng)
+        seats = {id: _seat(candidate) for id, candidate in given.items()}
+        self._seat_waiting(seats)
+        self._seat_returns(seats)
+        self._seat_arrivals(
+            seats, waiting=sum(wish.id not in seats for wish in line) - len(self._arrivals.keys() - seats)
+        )
+        if fleet.settings.policy == Policy.ROUND_ROBIN and given:
+            write_turns({candidate.id: candidate.last_turn for candidate in given.values()})
+        return self._settled
+
+    def _line(self) -> list[Wish]:
+        """All that want a slot, in order of arrival. A session that lost its replica came before all that wait."""
+        wanting = [(row[0], _recent(row[2], self._now), row[3]) for row in self._waiting]
+        wanting += [(id, _recent(claim.avoid, self._now), claim.affinity_key) for id, claim in self._returns.items()]
+        wanting += [(id, frozenset(), claim.affinity_key) for id, claim in self._arrivals.items()]
+        sticky = _last_replicas({key for _, _, key in wanting if key}, self._fleet.settings)
+        return [Wish(id, avoid, sticky.get(key or "")) for id, avoid, key in sorted(wanting, key=lambda item: item[0])]
+
+    def _seat_waiting(self, seats: dict[int, Seat]) -> None:
+        _write_seats([(seats[id], id) for id, *_ in self._waiting if id in seats])
+        for id, process, *_ in self._waiting:
+            if id in seats:
+                self._settled.seated.add(process)
+                if process == self._process:
+                    self._settled.seats[id] = seats[id]
+            elif seats or self._batch:
+                self._settled.moved.add(process)
+        for processes in (self._settled.seated, self._settled.moved):
+            processes -= {None, self._process}
+
+    def _seat_returns(self, seats: dict[int, Seat]) -> None:
+        standing = self._fleet.standing
+        _write_seats([(seats[id], id) for id in self._returns if id in seats])
+        for id, claim in self._returns.items():
+            if id in seats:
+                self._settled.seats[id] = seats[id]
+                continue
+            _write_unseated(id, claim)
+            if self._fleet.settings.queue_max_length == 0:
+                self._settled.refused[id] = EXHAUSTED if claim.avoid else QUEUE_FULL  # nobody waits
+            elif not standing and not self._fleet.settings.queue_when_down:
+                self._settled.refused[id] = EXHAUSTED if claim.avoid else NO_HEALTHY_REPLICA
+            elif standing and standing <= _recent(claim.avoid, self._now):
+                self._settled.refused[id] = EXHAUSTED
+
+    def _seat_arrivals(self, seats: dict[int, Seat], waiting: int) -> None:
+        """`waiting`: how many others are left in the line."""
+        rows, refusals = [], []
+        for id, claim in self._arrivals.items():
+            seat, refusal = seats.get(id), None
+            if seat is None and self._settled.stranded:
+                refusal = NO_HEALTHY_REPLICA
+            elif seat is None and waiting >= self._fleet.settings.queue_max_length:
+                refusal = QUEUE_FULL
+            waiting += seat is None and refusal is None
+            rows.append(self._row(claim, seat, refusal))
+            refusals.append((seat, refusal))
+        for row, (seat, refusal) in zip(Session.objects.bulk_create(rows), refusals, strict=True):
+            self._settled.ids[row.uid] = row.pk
+            if seat is not None:
+                self._settled.seats[row.pk] = seat
+            if refusal is not None:
+                self._settled.refused[row.pk] = refusal
+
+    def _row(self, claim: Claim, seat: Seat | None, refusal: str | None) -> Session:
+        row = Session(
+            uid=claim.uid,
+            process_id=self._process,
+            client=claim.client,
+            affinity_key=claim.affinity_key,
+            opened_at=claim.opened_at,
+        )
+        if seat is not None:
+            row.replica_id, row.replica_name, row.url = seat.replica, seat.name, seat.url
+            row.placed_at, row.attempts = timezone.now(), 1
+        if refusal is not None:
+            # For the log: it was never in the line.
+            row.ended_at, row.ended_by, row.why = timezone.now(), "router", refusal
+        return row
+
+
+def _seat(candidate: Candidate) -> Seat:
+    return Seat(candidate.id, candidate.name, candidate.url, slow_start=candidate.share < 1)
+
+
+def _recent(avoid: Mapping[Any, float], now: float) -> frozenset[int]:
+    return frozenset(int(replica) for replica, at in avoid.items() if abs(now - at) <= AVOID_SECONDS)
+
+
+def _last_replicas(keys: set[str], settings: RouterSettings) -> dict[str, int]:
+    """Where each key's last session was, if that is not too long ago."""
+    if not keys or settings.affinity == "none":
+        return {}
+    placed = Session.objects.filter(affinity_key__in=keys, replica__isnull=False)
+    last = placed.values("affinity_key").annotate(last=Max("id")).order_by().values_list("last", flat=True)
+    oldest = timezone.now() - timedelta(seconds=settings.affinity_ttl_seconds)
+    rows = Session.objects.filter(id__in=list(last)).values_list("affinity_key", "replica_id", "ended_at")
+    return {key or "": replica for key, replica, ended_at in rows if ended_at is None or ended_at >= oldest}
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+
+def _write_endings(endings: Iterable[Ended]) -> None:
+    _execute(
+        "UPDATE proxy_session SET ended_at = %s, ended_by = %s, why = %s, close_code = %s, first_media_at = %s,"
+        " frames_up = %s, bytes_up = %s, frames_down = %s, bytes_down = %s WHERE id = %s AND ended_at IS NULL",
+        [
+            (
+                _moment(e.at), e.by, e.why[:100], e.code, _moment(e.first_media_at), e.frames_up, e.bytes_up,
+                e.frames_down, e.bytes_down, e.claim.id,
+            )
+            for e in endings
+        ],
+    )  # fmt: skip
+
+
+def _write_seats(seats: Iterable[tuple[Seat, int]]) -> None:
+    now = _moment(timezone.now())
+    _execute(
+        "UPDATE proxy_session SET replica_id = %s, replica_name = %s, url = %s, placed_at = %s, attempts = attempts + 1"
+        " WHERE id = %s",
+        [(seat.replica, seat.name, seat.url, now, id) for seat, id in seats],
+    )
+
+
+def _write_unseated(id: int, claim: Claim) -> None:
+    """Back to the line, with what is to be avoided."""
+    Session.objects.filter(pk=id).update(url=None, replica=None, replica_name="", placed_at=None, avoid=claim.avoid)
+
+
+def _execute(statement: str, rows: Sequence[Sequence[Any]]) -> None:
+    # One statement for many rows: an ORM update each would cost ten times as much, and all others wait for this turn.
+    if rows:
+        with connection.cursor() as cursor:
+            cursor.executemany(statement, rows)
+
+
+def _moment(moment: datetime | None) -> Any:
+    return connection.ops.adapt_datetimefield_value(moment) if moment is not None else None

@@ -1,0 +1,50 @@
+"""One at a time, over all processes: what reads who is where and writes it anew.
+
+Called by settling.py and census.py, in the placement's thread. A turn is one transaction. Everything a turn has read
+stays true until its end, because only turns write it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from django.db import connection, transaction
+
+# pg_advisory_xact_lock: any number that is nobody else's in this database.
+ADVISORY_LOCK = 0x73_74_72_65_61_6D
+
+
+@contextmanager
+def turn() -> Iterator[None]:
+    """Wait for our turn and begin a transaction. Raises a database's fault when it does not come in time."""
+    if connection.vendor == "postgresql":
+        with transaction.atomic():
+            # The server hands it on in order of arrival, and at the latest when our connection is lost.
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
+            yield
+    else:
+        with _file_lock(), transaction.atomic():
+            yield
+
+
+@contextmanager
+def _file_lock() -> Iterator[None]:
+    """Wait in the kernel's line for SQLite's write lock: SQLite's own busy handler sleeps and loses to newcomers.
+
+    Only order: BEGIN IMMEDIATE is the lock, and it alone keeps others out.
+    """
+    path = Path(str(connection.settings_dict["NAME"]))
+    if not path.is_absolute():  # in memory, as in tests
+        yield
+        return
+    fd = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
