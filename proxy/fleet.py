@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from django.db.models import Count
 from django.utils import timezone
 
-from proxy.models import PLACED, Session
 from proxy.selection import Candidate, ramp
+from proxy.turn import read
 from replicas import passive, rules
 from replicas.models import PlacementRecord, Replica, RouterSettings
 from replicas.passive import Outcome, Passive
@@ -30,14 +30,32 @@ class Fleet:
     standing: set[int]  # active and healthy: those that a session may wait for
 
 
-def read_fleet(outcomes: Iterable[tuple[int, Outcome]], leaving: Iterable[str], now: float) -> Fleet:
-    """The fleet after `outcomes`, which are written down. `leaving`: URLs of slots that are given back in this turn."""
-    settings = RouterSettings.current()
+# Statements for turn.read_all: what by_server and router_settings make of their rows.
+LIVE_BY_URL = ("SELECT url, COUNT(*) FROM proxy_session WHERE ended_at IS NULL AND url IS NOT NULL GROUP BY url", ())
+_SETTINGS = [str(field.column) for field in RouterSettings._meta.concrete_fields]
+SETTINGS = (f"SELECT {', '.join(_SETTINGS)} FROM {RouterSettings._meta.db_table}", ())  # noqa: S608  (names of ours)
+
+
+def by_server(rows: Iterable[tuple[str, int]]) -> Counter[str]:
+    """Live sessions by where they are, whoever holds them and whatever has become of the replica's row since."""
+    counted: Counter[str] = Counter()
+    for url, number in rows:
+        counted[rules.same_replica(url)] += number
+    return counted
+
+
+def router_settings(rows: Sequence[Sequence[Any]]) -> RouterSettings:
+    """The row, or the defaults where nobody has saved any."""
+    return RouterSettings.from_db(None, _SETTINGS, rows[0]) if rows else RouterSettings()
+
+
+def read_fleet(
+    settings: RouterSettings, sessions: Counter[str], outcomes: Iterable[tuple[int, Outcome]], now: float
+) -> Fleet:
+    """The fleet after `outcomes`, which are written down. `sessions`: how many are live on each server."""
     replicas = list(Replica.objects.select_related("health", "record").order_by("id"))
     standing = {replica.pk for replica in replicas if replica.available}
     records = _learn(replicas, standing, outcomes, now)
-    sessions = live_by_server()
-    sessions.subtract(rules.same_replica(url) for url in leaving)
     at = timezone.now()
     candidates = [
         Candidate(
@@ -61,11 +79,7 @@ def read_fleet(outcomes: Iterable[tuple[int, Outcome]], leaving: Iterable[str], 
 
 
 def live_by_server() -> Counter[str]:
-    """Live sessions by where they are, whoever holds them and whatever has become of the replica's row since."""
-    counted: Counter[str] = Counter()
-    for url, number in Session.objects.filter(PLACED).values_list("url").annotate(Count("id")).order_by():
-        counted[rules.same_replica(url)] += number
-    return counted
+    return by_server(read(*LIVE_BY_URL))
 
 
 def write_turns(turns: dict[int, int]) -> None:

@@ -59,18 +59,19 @@ class Session(models.Model):
     placed_at = models.DateTimeField(null=True)
     first_media_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
-    attempts = models.PositiveIntegerField(default=0, help_text="Replicas tried.")
-    avoid = models.JSONField(default=dict, help_text="Replicas that have failed it: id → when, in Unix seconds.")
-    frames_up = models.PositiveBigIntegerField(default=0)
-    bytes_up = models.PositiveBigIntegerField(default=0)
-    frames_down = models.PositiveBigIntegerField(default=0)
-    bytes_down = models.PositiveBigIntegerField(default=0)
+    attempts = models.PositiveIntegerField(default=0, db_default=0, help_text="Replicas tried.")
+    avoid = models.JSONField(null=True, help_text="Replicas that have failed it: id → when, in Unix seconds.")
+    frames_up = models.PositiveBigIntegerField(default=0, db_default=0)
+    bytes_up = models.PositiveBigIntegerField(default=0, db_default=0)
+    frames_down = models.PositiveBigIntegerField(default=0, db_default=0)
+    bytes_down = models.PositiveBigIntegerField(default=0, db_default=0)
     close_code = models.PositiveIntegerField(null=True)
     ended_by = models.CharField(max_length=10, blank=True)
     why = models.CharField("why it ended", max_length=100, blank=True)
     # An operator's wish: end it, with this reason.
     disconnect_reason = models.CharField(max_length=123, null=True)  # noqa: DJ001  (null: none, and not in the index)
 
+    # What has a default in the database is not named by the insert of settling.py.
     class Meta:
         ordering = ["-id"]
         indexes = [

@@ -7,6 +7,7 @@ comes free here may be for a client that another process holds.
 
 from __future__ import annotations
 
+import json
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,10 +19,11 @@ from django.db import connection
 from django.db.models import Max
 from django.utils import timezone
 
-from proxy.fleet import Fleet, read_fleet, write_turns
-from proxy.models import WAITING, RouterProcess, Session
+from proxy.fleet import LIVE_BY_URL, SETTINGS, Fleet, by_server, read_fleet, router_settings, write_turns
+from proxy.models import Session
 from proxy.selection import Candidate, Wish, assign
-from proxy.turn import turn
+from proxy.turn import read, read_all, turn
+from replicas import rules
 from replicas.models import Policy, RouterSettings
 from replicas.passive import Outcome
 
@@ -30,6 +32,9 @@ AVOID_SECONDS = 30.0
 
 # Why a session gets no slot, ever.
 NO_HEALTHY_REPLICA, QUEUE_FULL, EXHAUSTED = "no_healthy_replica", "queue_full", "exhausted"
+
+# A statement's parameters are bounded (SQLite: 32,766).
+ROWS_AT_ONCE = 500
 
 # Draws, no secrets; a test may seed it.
 rng = random.Random()  # noqa: S311
@@ -118,16 +123,24 @@ class Settled:
 def settle(process: int, batch: Batch) -> Settled:
     """Take a turn for router process `process`. Raises ProcessEnded, or a database's fault: then nothing was done."""
     with turn():
-        if not RouterProcess.objects.filter(pk=process, ended_at=None).exists():
+        _write_endings(batch.endings)
+        alive, waiting, live, settings = read_all(
+            ("SELECT 1 FROM proxy_routerprocess WHERE id = %s AND ended_at IS NULL", [process]),
+            (
+                "SELECT id, process_id, avoid, affinity_key FROM proxy_session"
+                " WHERE ended_at IS NULL AND url IS NULL ORDER BY id",
+                [],
+            ),
+            LIVE_BY_URL,
+            SETTINGS,
+        )
+        if not alive:
             raise ProcessEnded
         now = time.time()
-        _write_endings(batch.endings)
         freed = [(e.claim.seat.replica, Outcome.ROOM) for e in batch.endings if e.claim.seat is not None]
-        leaving = [claim.seat.url for claim in batch.returns if claim.seat is not None]
-        fleet = read_fleet([*freed, *batch.outcomes], leaving, now)
-        waiting = list(
-            Session.objects.filter(WAITING).order_by("id").values_list("id", "process_id", "avoid", "affinity_key")
-        )
+        sessions = by_server(live)
+        sessions.subtract(rules.same_replica(claim.seat.url) for claim in batch.returns if claim.seat is not None)
+        fleet = read_fleet(router_settings(settings), sessions, [*freed, *batch.outcomes], now)
         return _Turn(process, batch, fleet, waiting, now).take()
 
 
@@ -157,7 +170,7 @@ class _Turn:
 
     def _line(self) -> list[Wish]:
         """All that want a slot, in order of arrival. A session that lost its replica came before all that wait."""
-        wanting = [(row[0], _recent(row[2], self._now), row[3]) for row in self._waiting]
+        wanting = [(row[0], _recent(json.loads(row[2] or "{}"), self._now), row[3]) for row in self._waiting]
         wanting += [(id, _recent(claim.avoid, self._now), claim.affinity_key) for id, claim in self._returns.items()]
         wanting += [(id, frozenset(), claim.affinity_key) for id, claim in self._arrivals.items()]
         sticky = _last_replicas({key for _, _, key in wanting if key}, self._fleet.settings)
@@ -192,7 +205,7 @@ class _Turn:
 
     def _seat_arrivals(self, seats: dict[int, Seat], waiting: int) -> None:
         """`waiting`: how many others are left in the line."""
-        rows, refusals = [], []
+        found: dict[str, tuple[Seat | None, str | None]] = {}
         for id, claim in self._arrivals.items():
             seat, refusal = seats.get(id), None
             if seat is None and self._settled.stranded:
@@ -200,30 +213,16 @@ class _Turn:
             elif seat is None and waiting >= self._fleet.settings.queue_max_length:
                 refusal = QUEUE_FULL
             waiting += seat is None and refusal is None
-            rows.append(self._row(claim, seat, refusal))
-            refusals.append((seat, refusal))
-        for row, (seat, refusal) in zip(Session.objects.bulk_create(rows), refusals, strict=True):
-            self._settled.ids[row.uid] = row.pk
-            if seat is not None:
-                self._settled.seats[row.pk] = seat
-            if refusal is not None:
-                self._settled.refused[row.pk] = refusal
-
-    def _row(self, claim: Claim, seat: Seat | None, refusal: str | None) -> Session:
-        row = Session(
-            uid=claim.uid,
-            process_id=self._process,
-            client=claim.client,
-            affinity_key=claim.affinity_key,
-            opened_at=claim.opened_at,
+            found[claim.uid] = seat, refusal
+        self._settled.ids = _write_arrivals(
+            self._process, [(claim, *found[claim.uid]) for claim in self._batch.arrivals]
         )
-        if seat is not None:
-            row.replica_id, row.replica_name, row.url = seat.replica, seat.name, seat.url
-            row.placed_at, row.attempts = timezone.now(), 1
-        if refusal is not None:
-            # For the log: it was never in the line.
-            row.ended_at, row.ended_by, row.why = timezone.now(), "router", refusal
-        return row
+        for uid, id in self._settled.ids.items():
+            seat, refusal = found[uid]
+            if seat is not None:
+                self._settled.seats[id] = seat
+            if refusal is not None:
+                self._settled.refused[id] = refusal
 
 
 def _seat(candidate: Candidate) -> Seat:
@@ -262,6 +261,32 @@ def _write_endings(endings: Iterable[Ended]) -> None:
     )  # fmt: skip
 
 
+_INSERT = (
+    "INSERT INTO proxy_session (uid, process_id, client, affinity_key, opened_at, replica_id, replica_name, url,"
+    " placed_at, attempts, ended_at, ended_by, why)"
+)
+
+
+def _write_arrivals(process: int, arrivals: Sequence[tuple[Claim, Seat | None, str | None]]) -> dict[str, int]:
+    """New rows; gives their ids by uid. One that is refused was never in the line: its row is for the log."""
+    now = _moment(timezone.now())
+    rows = [
+        (
+            claim.uid, process, claim.client, claim.affinity_key, _moment(claim.opened_at),
+            *((seat.replica, seat.name, seat.url, now, 1) if seat is not None else (None, "", None, None, 0)),
+            *((now, "router", refusal) if refusal is not None else (None, "", "")),
+        )
+        for claim, seat, refusal in arrivals
+    ]  # fmt: skip
+    ids: dict[str, int] = {}
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        some = rows[start : start + ROWS_AT_ONCE]
+        places = ", ".join([f"({', '.join(['%s'] * len(some[0]))})"] * len(some))
+        statement = f"{_INSERT} VALUES {places} RETURNING uid, id"
+        ids |= read(statement, [value for row in some for value in row])
+    return ids
+
+
 def _write_seats(seats: Iterable[tuple[Seat, int]]) -> None:
     now = _moment(timezone.now())
     _execute(
@@ -277,7 +302,6 @@ def _write_unseated(id: int, claim: Claim) -> None:
 
 
 def _execute(statement: str, rows: Sequence[Sequence[Any]]) -> None:
-    # One statement for many rows: an ORM update each would cost ten times as much, and all others wait for this turn.
     if rows:
         with connection.cursor() as cursor:
             cursor.executemany(statement, rows)

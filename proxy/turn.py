@@ -6,11 +6,13 @@ stays true until its end, because only turns write it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 from django.db import connection, transaction
 
@@ -24,12 +26,32 @@ def turn() -> Iterator[None]:
     if connection.vendor == "postgresql":
         with transaction.atomic():
             # The server hands it on in order of arrival, and at the latest when our connection is lost.
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
+            read("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
             yield
     else:
         with _file_lock(), transaction.atomic():
             yield
+
+
+def read(statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
+    """The rows of one statement; see read_all."""
+    return read_all((statement, parameters))[0]
+
+
+def read_all(*statements: tuple[str, Sequence[Any]]) -> list[list[Any]]:
+    """The rows of each statement, in SQL, all in one round trip where the database can.
+
+    What runs in each turn is written so: to make such a statement from a query costs Django several times what the
+    database takes for it, and all other processes wait for this turn.
+    """
+    with contextlib.ExitStack() as stack:
+        cursors = [stack.enter_context(connection.cursor()) for _ in statements]
+        pipelined = connection.connection.pipeline() if connection.vendor == "postgresql" else contextlib.nullcontext()
+        # In a pipeline a fault shows at its end, outside of Django's cursors.
+        with connection.wrap_database_errors, pipelined:
+            for cursor, (statement, parameters) in zip(cursors, statements, strict=True):
+                cursor.execute(statement, parameters)
+        return [cast("list[Any]", cursor.fetchall()) for cursor in cursors]
 
 
 @contextmanager

@@ -50,13 +50,16 @@ class Postgres:
     programs: Path
     folder: Path
     port: int
+    durable: bool = False  # does a commit wait for the disk? A test's data need not outlive it
 
     @property
     def url(self) -> str:
         return f"postgres://postgres@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder} -c fsync=off"
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self.folder}"
+        if not self.durable:
+            options += " -c fsync=off"
         self._control("start", "-o", options, "-l", str(self.folder / "log"))
 
     def stop(self) -> None:
@@ -80,7 +83,7 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def running_postgres() -> Iterator[Postgres]:
+def running_postgres(*, durable: bool = False) -> Iterator[Postgres]:
     """A fresh cluster. Its server refuses to run as root, so that it runs as `postgres` where tests run as root."""
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
     if not found:
@@ -89,7 +92,7 @@ def running_postgres() -> Iterator[Postgres]:
     if os.getuid() == 0:
         account = pwd.getpwnam("postgres")
         os.chown(folder, account.pw_uid, account.pw_gid)
-    server = Postgres(Path(found[-1]), folder, free_port())
+    server = Postgres(Path(found[-1]), folder, free_port(), durable)
     try:
         _as_postgres(
             str(server.programs / "initdb"), "-D", str(folder / "data"), "-U", "postgres", "-A", "trust", "--no-sync"
@@ -103,10 +106,9 @@ def running_postgres() -> Iterator[Postgres]:
 
 
 def _as_postgres(*command: str) -> None:
-    user = {"user": "postgres"} if os.getuid() == 0 else {}
-    subprocess.run(
-        command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", timeout=60, **user
-    )
+    user = "postgres" if os.getuid() == 0 else None
+    quiet = subprocess.DEVNULL
+    subprocess.run(command, check=True, stdout=quiet, stderr=quiet, cwd="/", timeout=60, user=user)
 
 
 def _wait_for_port(port: int) -> None:
