@@ -18,3 +18,12 @@ def live_sessions() -> dict[int, int]:
     for _, counts in counting_sessions.send(sender=None):
         found.update(counts)  # type: ignore[arg-type]  # of a signal it is not known what its receivers return
     return found
+
+
+# Sent by /readyz: a receiver returns what makes this process unready, in a few words, or None.
+asking_what_is_missing = Signal()
+
+
+def missing() -> list[str]:
+    """What the rooms above this one say is missing for new sessions."""
+    return [str(what) for _, what in asking_what_is_missing.send(sender=None) if what]

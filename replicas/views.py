@@ -20,6 +20,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from replicas import signals
 from replicas.models import ProberLease, Replica, ReplicaHealth, RouterSettings
 
 # A prober beats every 2 s, and another takes over a dead one's work within 15 s.
@@ -70,7 +71,7 @@ async def readyz(request: HttpRequest) -> JsonResponse:
         answer: dict[str, Any] = {"status": "not ready", "database": "no answer", "missing": ["database"]}
         return JsonResponse(answer, status=503)
     available = sum(replica.available for replica in fleet.replicas)
-    missing = [] if available else ["available replica"]
+    missing = ([] if available else ["available replica"]) + signals.missing()
     answer = {
         "status": "not ready" if missing else "ready",
         "database": "ok",

@@ -10,6 +10,7 @@ from django.db import OperationalError
 from django.test import Client, override_settings
 from django.utils import timezone
 
+from proxy import process
 from replicas.models import ProberLease, Replica, ReplicaHealth
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -148,3 +149,12 @@ def test_pages_carry_a_strict_policy(client: Client, admin_client: Client) -> No
         assert "style-src 'self';" in policy
     assert "media-src blob:" in player
     assert "media-src" not in admin
+
+
+def test_readyz_is_503_while_this_process_drains(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A load balancer sends new clients elsewhere; live sessions go on."""
+    replica()
+    monkeypatch.setattr(process, "draining", True)
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["missing"] == ["draining: this process takes no new sessions"]
