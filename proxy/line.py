@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from proxy.settling import Claim, Seat
 
-# A waiting client hears its place at least so often.
-TELL_SECONDS = 5.0
+# A waiting client hears its place at least every 5 s: it is reminded of it when so long has passed, at a look that comes
+# every half second.
+TELL_SECONDS = 4.0
 
 Tell = Callable[[int, int], None]  # its position, from 1, and how many wait
 
@@ -46,11 +47,17 @@ class Waiter:
             self.seat.set_exception(Refused(reason))
 
     def hear(self, position: int, depth: int, now: float) -> None:
-        """Tell the client its place where that has changed, or was told long ago. Never a higher one than before.
+        """Tell the client its place where that has changed. Never a higher one than before.
 
         It can be one further back than it was: when a session that had a replica comes back to the head of the line.
         """
         self._position = min(position, self._position or position)
-        if (self._position, depth) != self._told or now - self._told_at >= TELL_SECONDS:
+        if (self._position, depth) != self._told:
             self._told, self._told_at = (self._position, depth), now
             self._tell(self._position, depth)
+
+    def remind(self, now: float) -> None:
+        """Tell the client again what it was told last, where that is long ago; also while the database is away."""
+        if self._told is not None and now - self._told_at >= TELL_SECONDS and not self.seat.done():
+            self._told_at = now
+            self._tell(*self._told)

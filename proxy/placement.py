@@ -152,6 +152,7 @@ class Placement:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._take_turns(), name="placement: turns")
                     group.create_task(self._beat(self.process), name="placement: beat")
+                    group.create_task(self._remind(), name="placement: remind the line")
                     group.create_task(self._nudges.deliver(), name="placement: send nudges")
                     group.create_task(self._nudges.listen(self.process), name="placement: hear nudges")
             except Exception:
@@ -268,6 +269,14 @@ class Placement:
         for claim in list(self._claims.values()):
             if claim.id in seen.disconnects:
                 self._end_session(claim.uid, seen.disconnects[claim.id])
+
+    async def _remind(self) -> None:
+        """Apart from the looks: they stand still while the database is away, and clients wait on."""
+        loop = asyncio.get_running_loop()
+        while True:
+            for waiter in self._waiters.values():
+                waiter.remind(loop.time())
+            await asyncio.sleep(LOOK_SECONDS)
 
     # --- the census ---
 
