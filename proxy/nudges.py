@@ -27,18 +27,18 @@ def _channel(process: int) -> str:
 class Nudges:
     """One process's sending and hearing of nudges. Both are tasks of the owner."""
 
-    def __init__(self, heard: Callable[[], None]) -> None:
-        self._heard = heard
+    def __init__(self, seat_given: Callable[[], None], line_moved: Callable[[], None]) -> None:
+        self._heard = {"seat": seat_given, "line": line_moved}
         self._layer = get_channel_layer() if settings.REDIS_URL else None
         # Bounded by the number of processes: a second nudge to the same one says nothing new.
-        self._to: set[int] = set()
+        self._to: dict[int, str] = {}
         self._due = asyncio.Event()
         self._away = False
 
-    def send(self, processes: set[int]) -> None:
-        """Never waits, and may come to nothing."""
-        if self._layer is not None and processes:
-            self._to |= processes
+    def send(self, *, seated: set[int], moved: set[int]) -> None:
+        """Never waits, and may come to nothing. A slot is for a client of `seated`; in `moved` the line has moved."""
+        if self._layer is not None and (seated or moved):
+            self._to |= {process: "line" for process in moved - self._to.keys()} | {process: "seat" for process in seated}
             self._due.set()
 
     async def deliver(self) -> None:
@@ -46,10 +46,12 @@ class Nudges:
         while self._layer is not None:
             await self._due.wait()
             self._due.clear()
-            to, self._to = self._to, set()
+            to, self._to = self._to, {}
             try:
                 async with asyncio.timeout(SEND_SECONDS):
-                    await asyncio.gather(*(self._layer.send(_channel(process), {"type": "nudge"}) for process in to))
+                    await asyncio.gather(
+                        *(self._layer.send(_channel(process), {"type": what}) for process, what in to.items())
+                    )
             except Exception as fault:  # whatever a Redis client raises: none of it may reach a session
                 self._lost(fault)
                 await asyncio.sleep(RETRY_SECONDS)
@@ -57,16 +59,16 @@ class Nudges:
                 self._found()
 
     async def listen(self, process: int) -> None:
-        """Call `heard` for each nudge to `process`, for ever."""
+        """Pass on each nudge to `process`, for ever."""
         while self._layer is not None:
             try:
-                await self._layer.receive(_channel(process))
+                nudge = await self._layer.receive(_channel(process))
             except Exception as fault:
                 self._lost(fault)
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 self._found()
-                self._heard()
+                self._heard.get(nudge["type"], _unknown)()
 
     def _lost(self, fault: Exception) -> None:
         if not self._away:
@@ -77,3 +79,7 @@ class Nudges:
         if self._away:
             logger.warning("Redis answers again")
         self._away = False
+
+
+def _unknown() -> None:
+    """A nudge of another version of the router."""
