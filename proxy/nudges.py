@@ -38,7 +38,7 @@ class Nudges:
     def send(self, *, seated: set[int], moved: set[int]) -> None:
         """Never waits, and may come to nothing. A slot is for a client of `seated`; in `moved` the line has moved."""
         if self._layer is not None and (seated or moved):
-            self._to |= {process: "line" for process in moved - self._to.keys()} | {process: "seat" for process in seated}
+            self._to |= dict.fromkeys(moved - self._to.keys(), "line") | dict.fromkeys(seated, "seat")
             self._due.set()
 
     async def deliver(self) -> None:
