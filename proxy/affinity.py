@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 DIGEST_BYTES = 16
@@ -42,8 +41,11 @@ def _of_header(name: str, query: bytes, headers: list[tuple[bytes, bytes]]) -> s
 
 
 def _of_cookie(name: str, query: bytes, headers: list[tuple[bytes, bytes]]) -> str | None:
-    try:
-        cookies = SimpleCookie(_of_header("cookie", query, headers) or "")
-    except CookieError:
-        return None
-    return cookies[name].value if name in cookies else None
+    # Not http.cookies: it gives up a whole header for one cookie that another program wrote in its own way.
+    for header, line in headers:
+        if header.lower() == b"cookie":
+            for cookie in line.decode("latin-1").split(";"):
+                found, _, value = cookie.partition("=")
+                if found.strip() == name and value.strip():
+                    return value.strip()
+    return None
