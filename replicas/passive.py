@@ -62,10 +62,12 @@ def learn(known: Passive, outcome: Outcome, now: float, *, may_eject: bool) -> P
     if outcome is Outcome.ROOM:
         return replace(known, rejections=0, full_until=None)
     if outcome is Outcome.REJECTED:
+        if known.full(now):
+            return known  # an attempt that began before
         seconds = _doubled(FULL_SECONDS, known.rejections, MAX_FULL_SECONDS)
         return replace(known, rejections=known.rejections + 1, full_until=now + seconds)
     if known.ejected(now):
-        return known  # an attempt that began before
+        return known  # the same
     failures = known.failures + 1
     if failures < EJECT_AFTER or not may_eject:
         return replace(known, failures=failures)
