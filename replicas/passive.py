@@ -8,8 +8,9 @@ until a session begins there or leaves it. The prober's verdict comes on top of 
     connects fail ──3 in a row──▶ ejected 5 s ──over──▶ one chance ──fails──▶ ejected 10 s, 20 s … 60 s
                                                              └──succeeds──▶ as new
 
-Called by settling.py. Times are Unix seconds of the wall clock, because several processes share them; one that is
-further ahead than any can be was written before the clock jumped, and counts for nothing.
+Called by the proxy at placement; the admin and /status show what it says. Times are Unix seconds of the wall clock,
+because several processes share them; one that is further ahead than any can be was written before the clock jumped,
+and counts for nothing.
 """
 
 from __future__ import annotations

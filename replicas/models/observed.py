@@ -9,6 +9,7 @@ from django.utils import timezone
 from replicas import health, rules
 from replicas.models.fields import Singleton
 from replicas.models.intent import Replica
+from replicas.passive import Passive
 
 
 class ReplicaHealth(models.Model):
@@ -41,7 +42,7 @@ class ReplicaHealth(models.Model):
 
 
 class PlacementRecord(models.Model):
-    """What sessions found out about a replica (proxy/passive.py). Written by placement alone, one row a replica."""
+    """What sessions found out about a replica (passive.py). Written by placement alone, one row a replica."""
 
     replica = models.OneToOneField(Replica, models.CASCADE, primary_key=True, related_name="record")
     failures = models.PositiveIntegerField(default=0)
@@ -53,6 +54,11 @@ class PlacementRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.replica}: {self.failures} failed connects in a row"
+
+    @property
+    def passive(self) -> Passive:
+        """The row as the machine of passive.py knows it."""
+        return Passive(self.failures, self.ejections, self.ejected_until, self.rejections, self.full_until)
 
 
 class HealthTransition(models.Model):
