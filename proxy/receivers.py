@@ -10,11 +10,13 @@ from typing import Any
 
 from django.dispatch import receiver
 
-from proxy import process
+from proxy import process, steering
 from proxy.models import RouterProcess, Session
-from replicas.signals import asking_what_is_missing, pruning
+from replicas.signals import asking_what_is_missing, counting_sessions, pruning
 
 PRUNE_ROWS = 500  # a batch
+
+counting_sessions.connect(steering.live_by_replica)
 
 
 @receiver(asking_what_is_missing)

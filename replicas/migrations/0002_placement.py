@@ -32,7 +32,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='replica',
             name='drain_deadline_seconds',
-            field=models.FloatField(blank=True, help_text='While it is draining: sessions left after so many seconds are closed (1012). Left empty: never.', null=True, validators=[replicas.models.fields.validate_deadline], verbose_name='drain deadline (s)'),
+            field=models.FloatField(blank=True, help_text='Of a drain: sessions left after so many seconds are closed (1012), spread over 10 s. Counts from the drain’s beginning, or from a change of this. Left empty: they go on to their end.', null=True, validators=[replicas.models.fields.validate_deadline], verbose_name='drain deadline (s)'),
         ),
         migrations.AddField(
             model_name='replica',

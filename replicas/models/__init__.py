@@ -1,9 +1,11 @@
 """Which replicas exist, and are they healthy? The tables of this room.
 
-intent.py is written by people, observed.py by the prober alone. Read by the proxy at every placement. The rules of each
-field are in rules.py. Everything is imported from here; migrations name validators and fields here too.
+intent.py and settings.py are written by people, observed.py by the prober and by placement. Read at every placement.
+The rules of each field are in rules.py. Everything is imported from here; migrations name validators and fields here
+too.
 """
 
+from replicas.models.choices import Policy, ReplicaState
 from replicas.models.fields import (
     CountField,
     validate_affinity,
@@ -18,8 +20,9 @@ from replicas.models.fields import (
     validate_url,
     validate_weight,
 )
-from replicas.models.intent import Policy, Replica, ReplicaQuerySet, ReplicaState, RouterSettings
+from replicas.models.intent import Replica, ReplicaQuerySet
 from replicas.models.observed import HealthTransition, PlacementRecord, ProberLease, ReplicaHealth
+from replicas.models.settings import RouterSettings
 
 __all__ = [
     "CountField",

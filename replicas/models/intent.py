@@ -1,49 +1,51 @@
-"""What people want: the replicas and how to probe them. Written by the admin and by loadreplicas."""
+"""What people want: which replicas there are, and each one's state. Written by the admin, by files and by commands.
+
+Two rules hold whoever writes: a drain that begins is counted, and a deletion cuts no session. Both are kept by the
+statement that writes, so that no reader sees one without the other.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
-from django.db import models
-from django.db.models import Q
+from django.db import models, transaction
+from django.db.models import Case, F, Q, When
+from django.utils import timezone
 
 from replicas import health, rules
+from replicas.models.choices import ReplicaState
 from replicas.models.fields import (
     CountField,
-    Singleton,
-    validate_affinity,
     validate_deadline,
-    validate_health_path,
-    validate_length,
     validate_max_sessions,
     validate_name,
-    validate_pause,
-    validate_seconds,
-    validate_threshold,
     validate_url,
     validate_weight,
 )
+from replicas.passive import NEW, Passive
+from replicas.signals import live_sessions
 
 if TYPE_CHECKING:
-    from replicas.models.observed import ReplicaHealth
+    from replicas.models.observed import PlacementRecord, ReplicaHealth
+
+_BEGINS_A_DRAIN = frozenset({"state", "drain_deadline_seconds"})
 
 
-class ReplicaState(models.TextChoices):
-    """What an operator wants of a replica, apart from what the prober sees (design, decision 10)."""
+def _drains_after(written: Mapping[str, Any]) -> Case:
+    """The value of `drains` in an UPDATE that writes `written`: one more where a drain begins.
 
-    ACTIVE = "active", "Active"
-    DRAINING = "draining", "Draining"
-    DISABLED = "disabled", "Disabled"
-
-
-class Policy(models.TextChoices):
-    """How sessions are shared within a tier (proxy/selection.py has them as functions, by these names)."""
-
-    LEAST_SESSIONS = "least_sessions", "Least sessions: the fewest sessions ÷ weight"
-    ROUND_ROBIN = "round_robin", "Round robin: the one placed on longest ago"
-    RANDOM = "random", "Random: of two drawn by weight, the less loaded"
+    It begins when the state becomes draining. And when the deadline is changed: its time counts from then, so that a
+    deadline set an hour into a drain does not end sessions at once. The database compares with the row as it is.
+    """
+    begins = Q(pk__in=[])
+    if written.get("state") == ReplicaState.DRAINING:
+        begins |= ~Q(state=ReplicaState.DRAINING)
+    if "drain_deadline_seconds" in written:
+        begins |= ~Q(drain_deadline_seconds=written["drain_deadline_seconds"])
+    return Case(When(begins, then=F("drains") + 1), default=F("drains"), output_field=models.PositiveIntegerField())
 
 
 class ReplicaQuerySet(models.QuerySet["Replica"]):
@@ -56,6 +58,43 @@ class ReplicaQuerySet(models.QuerySet["Replica"]):
     def deleted(self) -> ReplicaQuerySet:
         """Taken away by an operator, and here only until the last of their sessions has ended."""
         return self.exclude(deleted_at=None)
+
+    def update(self, **values: Any) -> int:
+        if values.keys() & _BEGINS_A_DRAIN:
+            values.setdefault("drains", _drains_after(values))
+        return super().update(**values)
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Those with live sessions are marked as deleted, and go after the last (`purge_deleted`); the others at once.
+
+        Returns what has gone at once, as Django's own does.
+        """
+        rows = ReplicaQuerySet(self.model, using=self.db)
+        with transaction.atomic(using=self.db):
+            # Locked: a placement that is just giving one a session comes before the count, or finds it gone.
+            chosen = rows.filter(pk__in=list(self.values_list("pk", flat=True))).order_by("pk")
+            ids = set(chosen.select_for_update().values_list("pk", flat=True))
+            live = ids & live_sessions().keys()
+            rows.filter(pk__in=live).kept().update(deleted_at=timezone.now(), primary=False)
+            return rows.filter(pk__in=ids - live)._delete_at_once()
+
+    delete.alters_data = True  # type: ignore[attr-defined]  # Django's marks: not from a template, nor from a manager
+    delete.queryset_only = True  # type: ignore[attr-defined]
+
+    def purge_deleted(self, live: Collection[int]) -> int:
+        """Let go of deleted ones whose last session has ended; return how many went. One query where there are none.
+
+        `live`: the ids of those with live sessions, read in the same transaction.
+        """
+        gone = list(self.deleted().exclude(pk__in=live).values_list("pk", flat=True))
+        if gone:
+            self.filter(pk__in=gone)._delete_at_once()
+        return len(gone)
+
+    purge_deleted.alters_data = True  # type: ignore[attr-defined]
+
+    def _delete_at_once(self) -> tuple[int, dict[str, int]]:
+        return super().delete()
 
 
 class _KeptManager(models.Manager["Replica"]):
@@ -109,9 +148,10 @@ class Replica(models.Model):
         null=True,
         blank=True,
         validators=[validate_deadline],
-        help_text="While it is draining: sessions left after so many seconds are closed (1012). Left empty: never.",
+        help_text="Of a drain: sessions left after so many seconds are closed (1012), spread over 10 s. Counts from "
+        "the drain’s beginning, or from a change of this. Left empty: they go on to their end.",
     )
-    # Counted up when a drain begins: each router process counts the deadline from when it first sees this drain.
+    # Counted up when a drain begins (below): each router process counts the deadline from when it first sees it.
     drains = models.PositiveIntegerField(default=0, editable=False)
     deleted_at = models.DateTimeField(null=True, editable=False)
     from_file = models.BooleanField(
@@ -148,9 +188,21 @@ class Replica(models.Model):
     def __str__(self) -> str:
         return self.name or self.url
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
+    def save(self, *args: Any, update_fields: Iterable[str] | None = None, **kwargs: Any) -> None:
         self.name = self.name or rules.default_name(self.url)
-        super().save(*args, **kwargs)
+        written = _BEGINS_A_DRAIN if update_fields is None else _BEGINS_A_DRAIN & set(update_fields)
+        if self._state.adding or not written:
+            super().save(*args, update_fields=update_fields, **kwargs)
+            return
+        self.drains = _drains_after({name: getattr(self, name) for name in written})
+        try:
+            super().save(*args, update_fields=update_fields and {*update_fields, "drains"}, **kwargs)
+        finally:
+            del self.drains  # read from the row again when somebody asks: the database has counted
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """At once, or after its last session: see ReplicaQuerySet.delete."""
+        return Replica.everything.filter(pk=self.pk).delete()
 
     def clean_fields(self, exclude: Any = None) -> None:
         super().clean_fields(exclude)
@@ -189,7 +241,7 @@ class Replica(models.Model):
 
     @property
     def active(self) -> bool:
-        return self.state == ReplicaState.ACTIVE
+        return self.state == ReplicaState.ACTIVE and self.deleted_at is None
 
     @property
     def healthy(self) -> bool:
@@ -206,100 +258,13 @@ class Replica(models.Model):
         reported = self.observed.reported_slots if self.observed else None
         return self.max_sessions if self.max_sessions is not None else reported
 
+    @property
+    def passive(self) -> Passive:
+        """What sessions found out about it; the prober's verdict comes on top."""
+        record: PlacementRecord | None = getattr(self, "record", None)
+        return record.passive if record is not None else NEW
+
     def is_stale(self, now: datetime, max_age: timedelta) -> bool:
         """Is the last probe older than `max_age`? Stale is not dead: its last word stands (design, decision 12)."""
         checked = self.observed.checked_at if self.observed else None
         return checked is None or now - checked > max_age
-
-
-class RouterSettings(Singleton):
-    """What operators change while the router runs: the blocks health_check (contract A6), balancing and queue."""
-
-    health_path = models.CharField(
-        "path",
-        max_length=rules.MAX_URL_LENGTH,
-        default="/health",
-        validators=[validate_health_path],
-        help_text="Probes ask GET for this path of each replica; /readyz tells a warming server from a ready one.",
-    )
-    interval_seconds = models.FloatField(
-        default=5.0, validators=[validate_seconds], help_text="Seconds between two probes of a replica."
-    )
-    timeout_seconds = models.FloatField(
-        default=2.0, validators=[validate_seconds], help_text="A probe that takes longer, in seconds, has failed."
-    )
-    failure_threshold = CountField(
-        default=3, validators=[validate_threshold], help_text="So many failed probes in a row: unhealthy."
-    )
-    recovery_threshold = CountField(
-        default=2, validators=[validate_threshold], help_text="So many good probes in a row: healthy again."
-    )
-
-    policy = models.CharField(
-        max_length=20,
-        choices=Policy,
-        default=Policy.LEAST_SESSIONS,
-        help_text="How sessions are shared among replicas of the same rank. The primary is filled first in any case.",
-    )
-    slow_start_seconds = models.FloatField(
-        "slow start (s)",
-        default=30.0,
-        validators=[validate_pause],
-        help_text="A replica that becomes healthy gets a growing share for so many seconds; 0: its full share at once. "
-        "A slot that someone waits for is never withheld.",
-    )
-    affinity = models.CharField(
-        max_length=100,
-        default="none",
-        validators=[validate_affinity],
-        help_text="What brings a client back to the replica of its last session: none, query:NAME, header:NAME or "
-        "cookie:NAME.",
-    )
-    affinity_ttl_seconds = models.FloatField(
-        "affinity kept (s)",
-        default=600.0,
-        validators=[validate_seconds],
-        help_text="For so many seconds after a session has ended its key leads back to its replica.",
-    )
-    queue_max_length = CountField(
-        "longest line",
-        default=100,
-        validators=[validate_length],
-        help_text="So many clients may wait for a slot, over all router processes; the next is refused (queue_full). "
-        "0: nobody waits.",
-    )
-    queue_timeout_seconds = models.FloatField(
-        "longest wait (s)",
-        default=120.0,
-        validators=[validate_seconds],
-        help_text="A client that has waited so many seconds is refused (queue_timeout).",
-    )
-    queue_when_down = models.BooleanField(
-        "wait when all are down",
-        default=False,
-        help_text="Off: with no healthy replica at all a client is refused at once. On: it waits in the line.",
-    )
-
-    class Meta:
-        verbose_name = verbose_name_plural = "router settings"
-        constraints = [models.CheckConstraint(condition=Q(id=1), name="one_router_settings")]
-
-    def __str__(self) -> str:
-        return "Router settings"
-
-    @classmethod
-    def current(cls) -> RouterSettings:
-        """The row, or the defaults where nobody has saved any."""
-        return cls.objects.first() or cls()
-
-    @property
-    def thresholds(self) -> health.Thresholds:
-        return health.Thresholds(self.failure_threshold, self.recovery_threshold)
-
-    @property
-    def stale_after(self) -> timedelta:
-        """How old a probe may be before it is shown as stale: three missed rounds, 15 s at the least.
-
-        15 s, because a second prober needs as long to take over from a dead one (faults.md, 53).
-        """
-        return timedelta(seconds=max(15.0, 3 * (self.interval_seconds + self.timeout_seconds)))
