@@ -15,36 +15,47 @@ from typing import Any
 import yaml
 
 from replicas import rules
-from replicas.models import ReplicaState
+from replicas.models import Policy, ReplicaState
 
-ROUTER_KEYS = ("host", "port", "replicas", "health_check")
 DEFAULT_HOST, DEFAULT_PORT = "0.0.0.0", 9000  # noqa: S104  (what the original router listens on)
 
-# The health_check block: key in the file → (field of RouterSettings, rule).
-HEALTH_CHECK: dict[str, tuple[str, Callable[[object], Any]]] = {
-    "path": ("health_path", rules.health_path),
-    "interval_seconds": ("interval_seconds", rules.seconds),
-    "timeout_seconds": ("timeout_seconds", rules.seconds),
-    "failure_threshold": ("failure_threshold", rules.threshold),
-    "recovery_threshold": ("recovery_threshold", rules.threshold),
+Rule = Callable[[object], Any]
+
+# The blocks beside `replicas`: block → key in the file → (field of RouterSettings, rule).
+BLOCKS: dict[str, dict[str, tuple[str, Rule]]] = {
+    "health_check": {
+        "path": ("health_path", rules.health_path),
+        "interval_seconds": ("interval_seconds", rules.seconds),
+        "timeout_seconds": ("timeout_seconds", rules.seconds),
+        "failure_threshold": ("failure_threshold", rules.threshold),
+        "recovery_threshold": ("recovery_threshold", rules.threshold),
+    },
+    "balancing": {
+        "policy": ("policy", rules.one_of(Policy.values)),
+        "slow_start_seconds": ("slow_start_seconds", rules.pause),
+        "affinity": ("affinity", rules.affinity),
+        "affinity_ttl_seconds": ("affinity_ttl_seconds", rules.seconds),
+    },
+    "queue": {
+        "max_length": ("queue_max_length", rules.length),
+        "timeout_seconds": ("queue_timeout_seconds", rules.seconds),
+        "when_down": ("queue_when_down", rules.flag),
+    },
 }
-
-
-def _state(value: object) -> str:
-    if value not in ReplicaState.values:
-        raise rules.RuleBroken(f"must be one of {', '.join(ReplicaState.values)}")
-    return str(value)
-
+ROUTER_KEYS = ("host", "port", "replicas", *BLOCKS)
 
 # One replica: key in the file → rule; the field of Replica has the same name.
-REPLICA: dict[str, Callable[[object], Any]] = {
+REPLICA: dict[str, Rule] = {
     "url": rules.replica_url,
     "name": rules.replica_name,
     "primary": rules.flag,
     "weight": rules.weight,
-    "max_sessions": lambda value: None if value is None else rules.max_sessions(value),
-    "state": _state,
+    "max_sessions": rules.max_sessions,
+    "state": rules.one_of(ReplicaState.values),
+    "drain_deadline_seconds": rules.deadline,
 }
+# Those for which `null` is a value: that there is none. Elsewhere it is the same as leaving the key out.
+MAY_BE_NULL = ("max_sessions", "drain_deadline_seconds")
 
 
 class ConfigRefused(ValueError):
@@ -58,10 +69,10 @@ class ConfigRefused(ValueError):
 
 @dataclass
 class FileConfig:
-    """What a file says: of each replica and of the health check only the keys that stand in it."""
+    """What a file says: of each replica and of each block only the keys that stand in it."""
 
     replicas: list[dict[str, Any]] = field(default_factory=list)
-    health_check: dict[str, Any] = field(default_factory=dict)  # by field of RouterSettings
+    blocks: dict[str, dict[str, Any]] = field(default_factory=dict)  # by block, then by field of RouterSettings
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
     warnings: list[str] = field(default_factory=list)
@@ -104,8 +115,9 @@ class _Reader:
         if router.get("port") is not None:
             self._value("router.port", router["port"], rules.port, lambda port: setattr(self.config, "port", port))
         self._read_replicas(router.get("replicas"))
-        if router.get("health_check") is not None:
-            self._read_health_check(router["health_check"])
+        for name, keys in BLOCKS.items():
+            if router.get(name) is not None:
+                self._read_block(f"router.{name}", router[name], keys, self.config.blocks.setdefault(name, {}))
         return self.config
 
     def _read_host(self, host: object) -> None:
@@ -134,9 +146,10 @@ class _Reader:
             self._problem(key, entry, "lacks `url`, like url: http://streamer-a:8000")
         found: dict[str, Any] = {"key": key}
         for name, rule in REPLICA.items():
-            left_out = name not in entry or (entry[name] is None and name != "max_sessions")
-            if not left_out:
+            if entry.get(name) is not None:
                 self._value(f"{key}.{name}", entry[name], rule, partial(found.__setitem__, name))
+            elif name in entry and name in MAY_BE_NULL:
+                found[name] = None
         self.config.replicas.append(found)
 
     def _check_together(self) -> None:
@@ -159,17 +172,16 @@ class _Reader:
         if len(primaries) > 1:
             self.problems.append(f"{', '.join(primaries)}: true more than once; at most one replica is the primary")
 
-    def _read_health_check(self, block: object) -> None:
+    def _read_block(self, prefix: str, block: object, keys: dict[str, tuple[str, Rule]], found: dict[str, Any]) -> None:
         if not isinstance(block, dict):
-            self._problem("router.health_check", block, "must be a mapping")
+            self._problem(prefix, block, f"must be a mapping of {', '.join(keys)}, indented below it")
             return
-        self._warn_of_unknown("router.health_check.", block, HEALTH_CHECK)
-        found = self.config.health_check
-        for key, (name, rule) in HEALTH_CHECK.items():
+        self._warn_of_unknown(f"{prefix}.", block, keys)
+        for key, (name, rule) in keys.items():
             if block.get(key) is not None:
-                self._value(f"router.health_check.{key}", block[key], rule, partial(found.__setitem__, name))
+                self._value(f"{prefix}.{key}", block[key], rule, partial(found.__setitem__, name))
 
-    def _value(self, key: str, value: object, rule: Callable[[object], Any], keep: Callable[[Any], None]) -> None:
+    def _value(self, key: str, value: object, rule: Rule, keep: Callable[[Any], None]) -> None:
         try:
             keep(rule(value))
         except rules.RuleBroken as broken:

@@ -11,9 +11,10 @@ from typing import Any
 import yaml
 from django.db import IntegrityError, transaction
 
-from replicas import rules
-from replicas.config import HEALTH_CHECK, REPLICA, ConfigRefused, FileConfig
-from replicas.models import Replica, RouterSettings
+from replicas import rules, wording
+from replicas.config import BLOCKS, REPLICA, ConfigRefused, FileConfig
+from replicas.models import Replica, ReplicaState, RouterSettings
+from replicas.signals import live_sessions
 
 Wanted = dict[str, dict[str, Any]]  # by rules.same_replica: what the file says of that replica
 
@@ -52,23 +53,26 @@ def _load(config: FileConfig, prune: bool) -> Diff:
     wanted = {rules.same_replica(entry["url"]): entry for entry in config.replicas}
     # Locked, so that two loads, or a load and an edit in the admin, do not interleave.
     existing = {rules.same_replica(r.url): r for r in Replica.objects.select_for_update().order_by("id")}
+    live = live_sessions()
     if prune:
-        _prune(wanted, existing, diff)
+        _prune(wanted, existing, live, diff)
     _move_the_mark(wanted, existing)
     for server, entry in wanted.items():
         if server in existing:
-            _change(existing[server], entry, diff)
+            _change(existing[server], entry, live, diff)
         else:
             _add(entry, diff)
-    _load_health_check(config, diff)
+    _load_blocks(config, diff)
     return diff
 
 
-def _prune(wanted: Wanted, existing: dict[str, Replica], diff: Diff) -> None:
-    for server in [server for server, replica in existing.items() if replica.from_file and server not in wanted]:
-        replica = existing.pop(server)
-        diff.removed.append(f"{replica} ({replica.url})")
-        replica.delete()
+def _prune(wanted: Wanted, existing: dict[str, Replica], live: dict[int, int], diff: Diff) -> None:
+    gone = [server for server, replica in existing.items() if replica.from_file and server not in wanted]
+    replicas = [existing.pop(server) for server in gone]
+    for replica in replicas:
+        left = live.get(replica.pk, 0)
+        diff.removed.append(f"{replica} ({replica.url})" + (f", {wording.deleted(left)}" if left else ""))
+    Replica.objects.filter(pk__in=[replica.pk for replica in replicas]).delete()
 
 
 def _move_the_mark(wanted: Wanted, existing: dict[str, Replica]) -> None:
@@ -87,7 +91,7 @@ def _add(entry: dict[str, Any], diff: Diff) -> None:
     diff.added.append(f"{replica} ({replica.url})" + (", primary" if replica.primary else ""))
 
 
-def _change(replica: Replica, entry: dict[str, Any], diff: Diff) -> None:
+def _change(replica: Replica, entry: dict[str, Any], live: dict[int, int], diff: Diff) -> None:
     # Not the URL: it names the same replica, with or without the default port, as whoever added it wrote it.
     changed = {name: value for name, value in entry.items() if name != "url" and getattr(replica, name) != value}
     if not changed:
@@ -97,22 +101,28 @@ def _change(replica: Replica, entry: dict[str, Any], diff: Diff) -> None:
     for name, value in changed.items():
         setattr(replica, name, value)
     replica.save(update_fields=list(changed))
+    if changed.get("state") == ReplicaState.DRAINING:
+        shown.append(wording.drained(live.get(replica.pk, 0), replica.drain_deadline_seconds))
     diff.changed.append(f"{replica} ({replica.url}): {', '.join(shown)}")
 
 
-def _load_health_check(config: FileConfig, diff: Diff) -> None:
-    if not config.health_check:
+def _load_blocks(config: FileConfig, diff: Diff) -> None:
+    if not any(config.blocks.values()):
         return
     # Locked, and only what the file changes is written: the admin may be saving the rest at this moment.
     settings, _ = RouterSettings.objects.select_for_update().get_or_create(pk=1)
-    keys = {name: key for key, (name, _) in HEALTH_CHECK.items()}
-    changed = {name: value for name, value in config.health_check.items() if getattr(settings, name) != value}
-    if not changed:
-        diff.unchanged.append("health_check")
-        return
-    shown = [f"{keys[name]} {_shown(getattr(settings, name))} → {_shown(value)}" for name, value in changed.items()]
-    RouterSettings.objects.update(**changed)
-    diff.changed.append(f"health_check: {', '.join(shown)}")
+    to_write: dict[str, Any] = {}
+    for block, values in config.blocks.items():
+        keys = {name: key for key, (name, _) in BLOCKS[block].items()}
+        changed = {name: value for name, value in values.items() if getattr(settings, name) != value}
+        shown = [f"{keys[name]} {_shown(getattr(settings, name))} → {_shown(value)}" for name, value in changed.items()]
+        if shown:
+            diff.changed.append(f"{block}: {', '.join(shown)}")
+        elif values:
+            diff.unchanged.append(block)
+        to_write |= changed
+    if to_write:
+        RouterSettings.objects.update(**to_write)
 
 
 def dump() -> str:
@@ -120,12 +130,21 @@ def dump() -> str:
     settings = RouterSettings.current()
     document = {
         "router": {
-            "replicas": [{name: getattr(replica, name) for name in REPLICA} for replica in Replica.objects.all()],
-            "health_check": {key: getattr(settings, name) for key, (name, _) in HEALTH_CHECK.items()},
+            "replicas": [_plain(replica, {name: name for name in REPLICA}) for replica in Replica.objects.all()],
+            **{
+                block: _plain(settings, {key: name for key, (name, _) in keys.items()})
+                for block, keys in BLOCKS.items()
+            },
         }
     }
     text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     return text
+
+
+def _plain(row: object, fields: dict[str, str]) -> dict[str, Any]:
+    """key → value, for YAML: a default that nobody has saved yet is a member of its enumeration, and no plain text."""
+    values = {key: getattr(row, name) for key, name in fields.items()}
+    return {key: str(value) if isinstance(value, str) else value for key, value in values.items()}
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""PURE. What may stand in a replica's fields and in the health_check block (contract A6), in one place.
+"""PURE. What may stand in a replica's fields and in the settings' blocks (contract A6), in one place.
 
 Called by the model fields' validators (so by the admin form and `full_clean`) and by config.py for the YAML. Each
 rule takes a value as it was given and returns it as it is stored, or raises `RuleBroken` with a message that says
@@ -24,7 +24,6 @@ _LABEL = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 # urlsplit takes `[::1]8001` for `[::1]`: what stands between is lost without a word.
 _HOST_AND_PORT = re.compile(r"(\[[^][]*:[^][]*\]|[^][:]+)(:[0-9]+)?")
-
 
 _AFFINITY = re.compile(r"(query|header|cookie):[A-Za-z0-9_.-]{1,80}")
 
@@ -150,7 +149,7 @@ def pause(value: object) -> float:
     """A duration from 0 to 3600 s, fractions allowed (slow start)."""
     number = _number(value)
     if not 0 <= number <= MAX_SECONDS:
-        raise RuleBroken(f"must be from 0 to {MAX_SECONDS:g} seconds")
+        raise RuleBroken(f"must be from 0 to {MAX_SECONDS:g} seconds; 0 switches it off")
     return number
 
 
@@ -158,7 +157,7 @@ def deadline(value: object) -> float:
     """A duration from 0 s to a day, fractions allowed (drain)."""
     number = _number(value)
     if not 0 <= number <= MAX_DEADLINE_SECONDS:
-        raise RuleBroken(f"must be from 0 to {MAX_DEADLINE_SECONDS:g} seconds")
+        raise RuleBroken(f"must be from 0 to {MAX_DEADLINE_SECONDS:g} seconds; leave it empty to let sessions end")
     return number
 
 
@@ -183,7 +182,7 @@ def one_of(choices: Sequence[str]) -> Callable[[object], str]:
 def length(value: object) -> int:
     """A whole number ≥ 0 (clients in the line)."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_COUNT:
-        raise RuleBroken(f"must be a whole number from 0 to {MAX_COUNT}")
+        raise RuleBroken(f"must be a whole number from 0 to {MAX_COUNT}; 0 lets nobody wait")
     return value
 
 

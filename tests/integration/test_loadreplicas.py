@@ -18,7 +18,8 @@ from replicas import rules
 from replicas.admin import ReplicaAdmin
 from replicas.config import parse
 from replicas.loading import dump, load
-from replicas.models import Replica, RouterSettings
+from replicas.models import Policy, Replica, RouterSettings
+from tests.integration.test_intent import sessions_on
 from tests.unit.test_config import REFUSED, replicas
 
 pytestmark = pytest.mark.django_db
@@ -62,6 +63,48 @@ def test_what_a_file_leaves_out_keeps_its_value(tmp_path: Path) -> None:
     assert (b.state, b.max_sessions, b.weight) == ("draining", 4, 7)
     assert (RouterSettings.current().interval_seconds, RouterSettings.current().timeout_seconds) == (9, 1.5)
     assert "~ changed: health_check: timeout_seconds 2.0 → 1.5" in out
+
+
+def test_a_file_sets_how_sessions_are_placed(tmp_path: Path) -> None:
+    """Key by key; one line of the diff for each block that changes, and one that says which does not."""
+    RouterSettings.objects.create(queue_max_length=7, affinity="query:user")
+    rest = (
+        "  health_check: {path: /health}\n  balancing: {policy: random}\n"
+        "  queue: {timeout_seconds: 9, when_down: true}\n"
+    )
+    out = run(replicas("{url: 'http://a:1', drain_deadline_seconds: 60}", rest=rest), tmp_path)
+    now = RouterSettings.current()
+    assert (now.policy, now.affinity, now.queue_max_length) == ("random", "query:user", 7)
+    assert (now.queue_timeout_seconds, now.queue_when_down) == (9, True)
+    assert "~ changed: balancing: policy least_sessions → random\n" in out
+    assert "~ changed: queue: timeout_seconds 120.0 → 9.0, when_down false → true\n" in out
+    assert "= unchanged: health_check\n" in out
+    assert Replica.objects.get().drain_deadline_seconds == 60
+
+
+def test_a_file_that_drains_says_what_it_leaves(tmp_path: Path) -> None:
+    """How many sessions the replica keeps; and the drain is counted."""
+    run(A_AND_B, tmp_path)
+    sessions_on(Replica.objects.get(name="a"), 7)
+    text = replicas("{url: 'http://a:1', state: draining}", "{url: 'http://b:2', state: draining}")
+    out = run(text, tmp_path)
+    assert "~ changed: a (http://a:1): state active → draining, keeps 7 sessions\n" in out
+    assert "~ changed: b:2 (http://b:2): state active → draining, keeps no sessions\n" in out
+    run(text, tmp_path)
+    assert list(Replica.objects.values_list("drains", flat=True)) == [1, 1]
+
+
+def test_prune_leaves_live_sessions_their_replica(tmp_path: Path) -> None:
+    """A file that names it again brings in a new one."""
+    run(A_AND_B, tmp_path)
+    old = Replica.objects.get(url="http://b:2")
+    sessions_on(old, 3)
+    out = run(replicas("{url: 'http://a:1'}"), tmp_path, "--prune")
+    assert "- removed: b:2 (http://b:2), keeps 3 sessions to their end\n" in out
+    assert (Replica.objects.count(), Replica.everything.count()) == (1, 2)
+    assert "http://b:2" not in dump()
+    assert "+ added: b:2 (http://b:2)" in run(A_AND_B, tmp_path)
+    assert Replica.objects.get(url="http://b:2").pk != old.pk
 
 
 def test_primary_true_moves_the_mark(tmp_path: Path) -> None:
@@ -202,20 +245,35 @@ replica_fields = st.fixed_dictionaries(
         "weight": st.floats(0.01, 100),
         "max_sessions": st.none() | st.integers(1, 50),
         "state": st.sampled_from(["active", "draining", "disabled"]),
+        "drain_deadline_seconds": st.none() | st.floats(0, 86_400),
     }
+)
+router_fields = st.fixed_dictionaries(
+    {},
+    optional={
+        "interval_seconds": st.floats(0.1, 60),
+        "failure_threshold": st.integers(1, 9),
+        "policy": st.sampled_from(Policy.values),
+        "slow_start_seconds": st.floats(0, 3600),
+        "affinity": st.sampled_from(["none", "query:null", "header:X-User", "cookie:a.b-c_d"]),
+        "affinity_ttl_seconds": st.floats(0.1, 3600),
+        "queue_max_length": st.integers(0, 1000),
+        "queue_timeout_seconds": st.floats(0.1, 3600),
+        "queue_when_down": st.booleans(),
+    },
 )
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25, deadline=None)
-@given(st.lists(replica_fields, min_size=1, max_size=4), st.floats(0.1, 60), st.integers(1, 9))
-def test_loading_a_dump_changes_nothing(fields: list[dict], interval: float, failures: int) -> None:
-    """load(dump()) is the identity, whatever is in the database."""
+@given(st.lists(replica_fields, min_size=1, max_size=4), st.none() | router_fields)
+def test_loading_a_dump_changes_nothing(fields: list[dict], router: dict | None) -> None:
+    """load(dump()) is the identity, whatever is in the database; also where nobody has saved any settings."""
     Replica.objects.all().delete()
+    RouterSettings.objects.all().delete()
     for index, values in enumerate(fields):
         Replica(url=f"http://r{index}:80", primary=index == 1, **values | {"name": values["name"].strip()}).save()
-    RouterSettings.objects.update_or_create(
-        pk=1, defaults={"interval_seconds": interval, "failure_threshold": failures}
-    )
+    if router is not None:
+        RouterSettings.objects.create(**router)
     text = dump()
     diff = load(parse(text))
     assert (diff.added, diff.changed, diff.removed) == ([], [], [])
@@ -224,7 +282,7 @@ def test_loading_a_dump_changes_nothing(fields: list[dict], interval: float, fai
 
 BAD_VALUES = [("url", "http://a/x"), ("url", "ftp://a"), ("url", "http://u@a"), ("weight", 0), ("weight", -1.5),
               ("max_sessions", 0), ("max_sessions", 1.5), ("weight", "heavy"), ("url", "http://a,b"),
-              ("state", "off"), ("name", "x" * 64)]  # fmt: skip
+              ("state", "off"), ("name", "x" * 64), ("drain_deadline_seconds", -1)]  # fmt: skip
 
 
 @pytest.mark.parametrize(("field", "value"), BAD_VALUES)

@@ -30,6 +30,7 @@ def replicas(*entries: str, rest: str = "") -> str:
 
 
 A = "{url: 'http://a'}"
+UNKNOWN = "  prot: 1\n  balancing: {polcy: random}\n  queue: {length: 5}\nextra: 1\n"
 REFUSED = {
     "no router": ("replicas: []", "router: missing"),
     "router is a list": ("router: []", "router: [] is not a mapping"),
@@ -77,7 +78,47 @@ REFUSED = {
         "router.health_check.recovery_threshold: 0.5 must be a whole number",
     ),
     "health path": (replicas(A, rest="  health_check: {path: health}"), "router.health_check.path: 'health' must be"),
-    "health no mapping": (replicas(A, rest="  health_check: 5"), "router.health_check: 5 must be a mapping"),
+    "health no mapping": (replicas(A, rest="  health_check: 5"), "router.health_check: 5 must be a mapping of path,"),
+    "balancing no mapping": (
+        replicas(A, rest="  balancing: random"),
+        "router.balancing: 'random' must be a mapping of",
+    ),
+    "queue no mapping": (replicas(A, rest="  queue: [100]"), "router.queue: [100] must be a mapping of max_length,"),
+    "policy": (
+        replicas(A, rest="  balancing: {policy: fastest}"),
+        "router.balancing.policy: 'fastest' must be one of least_sessions, round_robin, random",
+    ),
+    "policy list": (replicas(A, rest="  balancing: {policy: [random]}"), "router.balancing.policy: ['random'] must be"),
+    "slow start": (
+        replicas(A, rest="  balancing: {slow_start_seconds: -1}"),
+        "router.balancing.slow_start_seconds: -1 must be from 0 to 3600 seconds; 0 switches it off",
+    ),
+    "affinity": (
+        replicas(A, rest="  balancing: {affinity: 'query:'}"),
+        "router.balancing.affinity: 'query:' must be none, query:NAME, header:NAME or cookie:NAME",
+    ),
+    "affinity off": (replicas(A, rest="  balancing: {affinity: no}"), "router.balancing.affinity: False must be none,"),
+    "affinity ttl": (
+        replicas(A, rest="  balancing: {affinity_ttl_seconds: 0}"),
+        "router.balancing.affinity_ttl_seconds: 0 must be greater than 0 seconds",
+    ),
+    "queue length": (
+        replicas(A, rest="  queue: {max_length: -1}"),
+        "router.queue.max_length: -1 must be a whole number from 0 to 1000000; 0 lets nobody wait",
+    ),
+    "queue length flag": (
+        replicas(A, rest="  queue: {max_length: true}"),
+        "router.queue.max_length: True must be a whole",
+    ),
+    "queue timeout": (
+        replicas(A, rest="  queue: {timeout_seconds: 0}"),
+        "router.queue.timeout_seconds: 0 must be greater than 0 seconds",
+    ),
+    "queue when down": (replicas(A, rest="  queue: {when_down: 1}"), "router.queue.when_down: 1 must be true or false"),
+    "drain deadline": (
+        replicas("{url: 'http://a', drain_deadline_seconds: 90000}"),
+        "router.replicas[0].drain_deadline_seconds: 90000 must be from 0 to 86400 seconds; leave it empty",
+    ),
     "port text": (replicas(A, rest="  port: 'x'"), "router.port: 'x' must be a whole number from 1 to 65535"),
     "port 0": (replicas(A, rest="  port: 0"), "router.port: 0 must be"),
     "port 65536": (replicas(A, rest="  port: 65536"), "router.port: 65536 must be"),
@@ -119,12 +160,14 @@ def test_the_contracts_own_example_is_read() -> None:
         {"url": "http://streamer-a:8000", "name": "a", "primary": True, "weight": 1.0},
         {"url": "http://streamer-b:8000"},
     ]
-    assert config.health_check == {
-        "health_path": "/health",
-        "interval_seconds": 5.0,
-        "timeout_seconds": 2.0,
-        "failure_threshold": 3,
-        "recovery_threshold": 2,
+    assert config.blocks == {
+        "health_check": {
+            "health_path": "/health",
+            "interval_seconds": 5.0,
+            "timeout_seconds": 2.0,
+            "failure_threshold": 3,
+            "recovery_threshold": 2,
+        }
     }
     assert (config.host, config.port, config.warnings) == ("0.0.0.0", 9000, [])
 
@@ -133,16 +176,45 @@ def test_fractions_of_seconds_and_a_trailing_slash_are_fine() -> None:
     """A trailing / means the same replica as without it."""
     config = parse(replicas("{url: 'http://a:1/'}", rest="  health_check: {interval_seconds: 0.5}"))
     assert config.replicas == [{"url": "http://a:1"}]
-    assert config.health_check == {"interval_seconds": 0.5}
+    assert config.blocks == {"health_check": {"interval_seconds": 0.5}}
+
+
+def test_the_blocks_of_placement_are_read() -> None:
+    """All their keys, and edges of their values; what a block leaves out is not made up, nor is an empty block."""
+    rest = (
+        "  balancing: {policy: round_robin, slow_start_seconds: 0, affinity: 'cookie:sid', affinity_ttl_seconds: 60}\n"
+        "  queue: {max_length: 0, timeout_seconds: 0.5, when_down: true}\n"
+    )
+    config = parse(replicas("{url: 'http://a', drain_deadline_seconds: 0}", rest=rest))
+    assert config.replicas == [{"url": "http://a", "drain_deadline_seconds": 0}]
+    assert config.blocks == {
+        "balancing": {
+            "policy": "round_robin",
+            "slow_start_seconds": 0,
+            "affinity": "cookie:sid",
+            "affinity_ttl_seconds": 60,
+        },
+        "queue": {"queue_max_length": 0, "queue_timeout_seconds": 0.5, "queue_when_down": True},
+    }
+    config = parse(replicas(A, rest="  balancing: {affinity: none, policy: null}\n  queue:\n"))
+    assert (config.blocks, config.warnings) == ({"balancing": {"affinity": "none"}}, [])
+
+
+def test_null_takes_away_what_a_replica_may_be_without() -> None:
+    """Its own number of slots and its deadline; elsewhere it says nothing."""
+    config = parse(replicas("{url: 'http://a', max_sessions: null, drain_deadline_seconds: null, weight: null}"))
+    assert config.replicas == [{"url": "http://a", "max_sessions": None, "drain_deadline_seconds": None}]
 
 
 def test_unknown_keys_and_names_used_twice_get_a_warning() -> None:
     """By name; the file is loaded all the same."""
-    text = replicas("{url: 'http://a', name: x, wieght: 2}", "{url: 'http://b', name: x}", rest="  prot: 1\nextra: 1\n")
+    text = replicas("{url: 'http://a', name: x, wieght: 2}", "{url: 'http://b', name: x}", rest=UNKNOWN)
     warnings = "\n".join(parse(text).warnings)
     for key in (
         "extra: unknown",
-        "router.prot: unknown",
+        "router.prot: unknown key, ignored; known are host, port, replicas, health_check, balancing, queue",
+        "router.balancing.polcy: unknown key, ignored; known are policy, slow_start_seconds, affinity, affinity_ttl",
+        "router.queue.length: unknown key, ignored; known are max_length, timeout_seconds, when_down",
         "router.replicas[0].wieght: unknown",
         "replicas[1].name: 'x'",
     ):

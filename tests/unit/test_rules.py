@@ -149,3 +149,45 @@ def test_a_name_is_a_short_printable_text(value: object) -> None:
     assert rules.replica_name("  gpu-1 ") == "gpu-1"
     with pytest.raises(RuleBroken):
         rules.replica_name(value)
+
+
+@pytest.mark.parametrize("value", [-0.1, 3600.5, math.nan, math.inf, True, "30", None])
+def test_a_pause_may_be_none_at_all(value: object) -> None:
+    """0 s to an hour: slow start can be switched off."""
+    assert (rules.pause(0), rules.pause(3600)) == (0, 3600)
+    with pytest.raises(RuleBroken):
+        rules.pause(value)
+
+
+@pytest.mark.parametrize("value", [-1, 86_400.5, math.nan, False, "60", None])
+def test_a_deadline_is_at_most_a_day(value: object) -> None:
+    """0 s closes what is left at once."""
+    assert (rules.deadline(0), rules.deadline(86_400)) == (0, 86_400)
+    with pytest.raises(RuleBroken):
+        rules.deadline(value)
+
+
+@pytest.mark.parametrize("value", ["", "None", "query", "query:", "query: a", "body:a", "cookie:a;b", "query:" + "a" * 81,
+                                   "query:a\n", None, False])  # fmt: skip
+def test_an_affinity_says_where_its_key_stands(value: object) -> None:
+    """One place, and a name in it; or none."""
+    for good in ("none", "query:user", "header:X-User-Id", "cookie:session.id"):
+        assert rules.affinity(good) == good
+    with pytest.raises(RuleBroken):
+        rules.affinity(value)
+
+
+@pytest.mark.parametrize("value", ["c", "", None, 1, ["a"], {}])
+def test_one_of_takes_what_is_named(value: object) -> None:
+    """And says what may be."""
+    assert rules.one_of(["a", "b"])("a") == "a"
+    with pytest.raises(RuleBroken, match="must be one of a, b"):
+        rules.one_of(["a", "b"])(value)
+
+
+@pytest.mark.parametrize("value", [-1, 1.0, True, "5", None, 10**9])
+def test_a_length_is_a_whole_number_from_0_on(value: object) -> None:
+    """0 is a line in which nobody waits."""
+    assert rules.length(0) == 0
+    with pytest.raises(RuleBroken):
+        rules.length(value)

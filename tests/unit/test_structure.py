@@ -74,6 +74,7 @@ def test_the_modules_that_must_be_pure_are() -> None:
         "replicas/health.py",
         "replicas/passive.py",
         "replicas/rules.py",
+        "replicas/wording.py",
         "proxy/selection.py",
         "proxy/errors.py",
         "proxy/frames.py",

@@ -1,4 +1,4 @@
-"""`manage.py dumpreplicas`: the replicas and the health check as the YAML that loadreplicas reads."""
+"""`manage.py dumpreplicas`: the replicas and the router settings as the YAML that loadreplicas reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from replicas.models import Replica
 
 
 class Command(BaseCommand):
-    help = "Print the replicas and the health check as YAML, for loadreplicas. Loading it again changes nothing."
+    help = "Print the replicas and the router settings as YAML, for loadreplicas. Loading it again changes nothing."
 
     @database_needed()
     def handle(self, *args: Any, **options: Any) -> None:

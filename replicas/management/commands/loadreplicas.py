@@ -1,4 +1,4 @@
-"""`manage.py loadreplicas FILE`: bring the replicas and the health check of a YAML file into the database."""
+"""`manage.py loadreplicas FILE`: bring the replicas and the router settings of a YAML file into the database."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from replicas.models import Replica
 
 class Command(BaseCommand):
     help = (
-        "Load replicas and health check from a YAML file. Replicas are matched by URL; what the file leaves out keeps "
-        "its value. A file with a mistake changes nothing."
+        "Load replicas and router settings from a YAML file. Replicas are matched by URL; what the file leaves out "
+        "keeps its value. A file with a mistake changes nothing, and no file ends a session."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -26,7 +26,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--prune",
             action="store_true",
-            help="Also remove replicas that an earlier file brought in and this one does not name.",
+            help="Also remove replicas that an earlier file brought in and this one does not name; none is cut.",
         )
         parser.add_argument("--if-empty", action="store_true", help="Do nothing where there are replicas already.")
         parser.add_argument("--dry-run", action="store_true", help="Only show what would change.")
