@@ -19,6 +19,7 @@ from django.utils import timezone
 from proxy.fleet import live_by_server
 from proxy.models import LIVE, WAITING, RouterProcess, Session
 from proxy.settling import Claim, ProcessEnded, Seat
+from proxy.steering import live_by_replica
 from proxy.turn import turn
 from replicas import rules
 from replicas.models import Replica, ReplicaState, RouterSettings
@@ -122,6 +123,13 @@ def end_strays(process: int, known: Collection[int]) -> int:
     return Session.objects.filter(LIVE, pk__in=strays).update(
         ended_at=timezone.now(), ended_by="router", why="given up"
     )
+
+
+def purge_replicas() -> None:
+    """Let go of deleted replicas whose last session has ended."""
+    if Replica.everything.deleted().exists():
+        with turn():
+            Replica.everything.purge_deleted(live_by_replica())
 
 
 def look(process: int, waiting: Collection[int]) -> Look:

@@ -10,8 +10,7 @@ from collections.abc import Callable
 
 from proxy.settling import Claim, Seat
 
-# A waiting client hears its place at least every 5 s: it is reminded of it when so long has passed, at a look that comes
-# every half second.
+# A waiting client hears its place at least every 5 s: a timer of half a second reminds it after so long.
 TELL_SECONDS = 4.0
 
 Tell = Callable[[int, int], None]  # its position, from 1, and how many wait

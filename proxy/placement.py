@@ -36,7 +36,9 @@ LOOK_SECONDS = 0.5
 LINE_SECONDS = 0.1
 # After a fault of the database, before the next try.
 RETRY_SECONDS = 0.25
-STRAY_SECONDS = 10.0
+TIDY_SECONDS = 10.0
+# A turn that fails for another reason than that the database is away is given up after so many tries.
+MAX_TRIES = 3
 
 QUEUE_TIMEOUT, ROUTER_DRAINING, SLOT_LOST = "queue_timeout", "router_draining", "slot_lost"
 
@@ -68,6 +70,7 @@ class Placement:
         self._moved: asyncio.TimerHandle | None = None
         self._looked = asyncio.Event()
         self._draining = False
+        self._tries = 0
         self._others: dict[int, Stillness] = {}
         self._anew = asyncio.Lock()
         self._life: asyncio.Task[None] | None = None
@@ -174,7 +177,7 @@ class Placement:
     async def _take_turns(self) -> None:
         loop = asyncio.get_running_loop()
         look_at = loop.time()
-        strays_at = look_at + STRAY_SECONDS
+        tidy_at = look_at + TIDY_SECONDS
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(look_at):
@@ -187,10 +190,10 @@ class Placement:
                     await self._settle()
                 if tick or self._look_due:
                     await self._look()
-                if loop.time() >= strays_at:
-                    await self._end_strays()
-                    strays_at = loop.time() + STRAY_SECONDS
-            except (OperationalError, InterfaceError):  # logged
+                if loop.time() >= tidy_at:
+                    await self._tidy()
+                    tidy_at = loop.time() + TIDY_SECONDS
+            except DatabaseFault:  # logged
                 await asyncio.sleep(RETRY_SECONDS)
             except ProcessEnded:
                 await self._begin_anew()
@@ -211,12 +214,23 @@ class Placement:
         batch = self._take()
         try:
             settled = await self._database(partial(settle, self.process, batch), writes=True)
-        except (OperationalError, InterfaceError, ProcessEnded):
-            # What has ended is written when the database answers again. Arrivals wait for that, but not for long.
-            self._batch.put_back(batch)
+        except (DatabaseFault, ProcessEnded) as fault:
+            self._put_back(batch, fault)
             raise
+        self._tries = 0
         self._deliver(batch, settled)
         self._nudges.send(seated=settled.seated, moved=settled.moved)
+
+    def _put_back(self, batch: Batch, fault: Exception) -> None:
+        """What has ended is written when the database answers again. Arrivals wait for that, but not for long."""
+        if not isinstance(fault, OperationalError | InterfaceError | ProcessEnded):
+            self._tries += 1  # a replica that is deleted at this moment, and next time gone; or what will fail again
+        if self._tries < MAX_TRIES:
+            self._batch.put_back(batch)
+            return
+        # Its endings are written by the next tidying, as strays; its arrivals hear that placement is away.
+        logger.error("a turn about %d sessions cannot be written", len(batch.arrivals + batch.returns), exc_info=fault)
+        self._tries = 0
 
     def _deliver(self, batch: Batch, settled: Settled) -> None:
         for claim in batch.arrivals:
@@ -240,13 +254,14 @@ class Placement:
             elif batch:
                 self._line_moved()
 
-    async def _end_strays(self) -> None:
-        """Sessions that only the database knows of. No turn runs now, so that what has no id has no row."""
+    async def _tidy(self) -> None:
+        """End sessions that only the database knows of. No turn runs now, so that what has no id has no row."""
         assert self.process is not None
         known = [claim.id for claim in self._claims.values() if claim.id is not None]
         known += [ended.claim.id for ended in self._batch.endings if ended.claim.id is not None]
         if number := await self._database(partial(census.end_strays, self.process, known), writes=True):
             logger.warning("%d sessions that a lost connection had left behind are ended", number)
+        await self._database(census.purge_replicas, writes=True)
 
     # --- looks ---
 
@@ -300,7 +315,7 @@ class Placement:
             try:
                 counts = await self._database(partial(census.beat, process), writes=True)
                 await self._watch(counts, began)
-            except (OperationalError, InterfaceError):  # logged
+            except DatabaseFault:  # logged
                 for other in self._others.values():
                     other.forget_last_read()
             except ProcessEnded:
@@ -319,7 +334,7 @@ class Placement:
         assert self.process is not None
         async with self._anew:
             claims = [claim for claim in self._claims.values() if claim.id is not None]
-            with contextlib.suppress(OperationalError, InterfaceError):  # logged; the next beat tries again
+            with contextlib.suppress(DatabaseFault):  # logged; the next beat tries again
                 lost = await self._database(partial(census.reclaim, self.process, claims), writes=True)
                 logger.warning(
                     "this process had been given up; %d of its %d sessions go on", len(claims) - len(lost), len(claims)

@@ -90,7 +90,7 @@ class Cluster:
         return found
 
     async def place(self, *replicas: SlottedReplica | str, primary: bool = True, status: str = "healthy") -> None:
-        """When no session lives: make these the replicas, with `status` as the prober's verdict; the first is primary."""
+        """When no session lives: make these the replicas, with the prober's verdict `status`; the first is primary."""
         await self.empty()
         await self.ask(lambda db: self._place(db, replicas, primary, status))
 

@@ -33,7 +33,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoD
 
 
 async def test_a_thousand_sessions_are_served_in_order_of_arrival(cluster: Cluster) -> None:
-    """100 clients at once on 5 replicas × 2 slots, and 30 of them go on coming: nothing overbooked, overtaken or idle."""
+    """100 clients at once on 5 replicas × 2 slots, 30 of them go on coming: nothing overbooked, overtaken or idle."""
     async with slotted_replicas(5, slots=2) as replicas:
         await cluster.configure()
         await cluster.place(*replicas)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import math
 import time
@@ -137,7 +138,7 @@ class Visitor:
         assert self.told[0].at - self.opened_at <= AT_ONCE_SECONDS, self.story
         until = self.served_at or self.ended_at or time.monotonic()
         times = [told.at for told in self.told] + [until]
-        gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+        gaps = [after - before for before, after in itertools.pairwise(times)]
         assert max(gaps) <= TELL_SECONDS, self.story
 
 

@@ -167,8 +167,21 @@ def test_a_deadline_is_at_most_a_day(value: object) -> None:
         rules.deadline(value)
 
 
-@pytest.mark.parametrize("value", ["", "None", "query", "query:", "query: a", "body:a", "cookie:a;b", "query:" + "a" * 81,
-                                   "query:a\n", None, False])  # fmt: skip
+NO_AFFINITIES = [
+    "",
+    "None",
+    "query",
+    "query:",
+    "query: a",
+    "body:a",
+    "cookie:a;b",
+    "query:" + "a" * 81,
+    "query:a\n",
+    None,
+]
+
+
+@pytest.mark.parametrize("value", [*NO_AFFINITIES, False])
 def test_an_affinity_says_where_its_key_stands(value: object) -> None:
     """One place, and a name in it; or none."""
     for good in ("none", "query:user", "header:X-User-Id", "cookie:session.id"):
