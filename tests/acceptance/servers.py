@@ -18,7 +18,7 @@ from django.db import connections
 from django.utils import timezone
 from pytest_django.plugin import DjangoDbBlocker
 
-from replicas.models import Replica, ReplicaHealth
+from replicas.models import Replica, ReplicaHealth, RouterSettings
 from tests.ports import free_port
 from tests.processes import BIN, Running, manage, running
 
@@ -59,17 +59,21 @@ class Router:
             return True
         return False
 
-    async def place(self, *urls: str, status: str = "healthy") -> None:
-        """Make these the replicas, the first one the primary, with `status` as the prober's verdict on all."""
-        await sync_to_async(self._place, thread_sensitive=False)(urls, status)
+    async def place(self, *urls: str, status: str = "healthy", **settings: Any) -> None:
+        """Make these the replicas, the first one the primary, with `status` as the prober's verdict on all.
 
-    def _place(self, urls: tuple[str, ...], status: str) -> None:
+        `settings`: fields of RouterSettings; the others have their defaults.
+        """
+        await sync_to_async(self._place, thread_sensitive=False)(urls, status, settings)
+
+    def _place(self, urls: tuple[str, ...], status: str, settings: dict[str, Any]) -> None:
         now = timezone.now()
         alias = f"router-{self.port}"
         connections.databases[alias] = connections.databases["default"] | {"NAME": str(self.database)}
         with self.blocker.unblock():
             try:
-                Replica.objects.using(alias).all().delete()
+                Replica.everything.using(alias).all().delete()
+                RouterSettings(pk=1, **settings).save(using=alias)
                 for index, url in enumerate(urls):
                     replica = Replica(name=f"replica-{index}", url=url, primary=index == 0)
                     replica.save(using=alias)

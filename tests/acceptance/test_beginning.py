@@ -162,11 +162,11 @@ async def test_a_rejection_is_not_seen_where_another_replica_takes_the_session(r
     assert (len(one.peers), len(two.peers)) == (1, 1)
 
 
-async def test_when_all_reject_the_client_hears_it_once(router: Router) -> None:
+async def test_when_all_reject_and_nobody_may_wait_the_client_hears_it_once(router: Router) -> None:
     """The replica's own frame, once, and 1013: the client knows that code (contract B)."""
     rejecting = leaving(1013, REJECTED)
     async with undisturbed(router), two_replicas(rejecting, rejecting) as (one, two):
-        await router.place(one.url, two.url)
+        await router.place(one.url, two.url, queue_max_length=0)
         client = await raw_client(router.port)
         last = await client.rest()
         assert (last.messages, last.close and last.close[0]) == ([REJECTED], 1013)

@@ -160,15 +160,15 @@ async def test_a_warming_server_gets_no_session(fleet: Fleet) -> None:
         assert await replica_of(connection) == "b"
 
 
-async def test_a_rejection_reaches_the_client_where_every_replica_is_full(fleet: Fleet) -> None:
-    """The next replica is tried first; then its frame, its code and its reason arrive as it sent them (A7.2)."""
+async def test_a_client_waits_in_the_line_where_every_replica_is_full(fleet: Fleet) -> None:
+    """What a replica reports are its slots; who finds none free hears its place, and gets the next that is (A7.1)."""
     async with fleet.session() as first, fleet.session() as second:
         assert sorted([await replica_of(first), await replica_of(second)]) == ["a", "b"]
         async with fleet.session() as third:
-            assert (await next_message(third, "error"))["code"] == "session_rejected"
-            with pytest.raises(ConnectionClosed):
-                await third.recv()
-            assert (third.close_code, third.close_reason) == (1013, "session_rejected")
+            told = await next_message(third, "queue_status")
+            assert (told["position"], told["queue_depth"]) == (1, 1)
+            await second.close()
+            assert await replica_of(third) == "b"
 
 
 async def test_all_down_is_said_within_a_second(fleet: Fleet) -> None:
