@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Count
 
 from proxy.errors import cut_reason
@@ -20,9 +21,9 @@ DEFAULT_REASON = "disconnected by an operator"
 BATCH = 500  # uids in a statement: databases bound the number of its parameters
 
 
-def live_by_replica(**_: Any) -> dict[int, int]:
+def live_by_replica(using: str = DEFAULT_DB_ALIAS, **_: Any) -> dict[int, int]:
     """How many sessions are live on each replica that has any, by the replica's id."""
-    live = Session.objects.filter(PLACED, replica__isnull=False).order_by()
+    live = Session.objects.using(using).filter(PLACED, replica__isnull=False).order_by()
     return dict(live.values_list("replica").annotate(Count("id")))
 
 

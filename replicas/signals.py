@@ -1,5 +1,6 @@
 """What this room lets the rooms above it know, or asks of them; they are never imported here."""
 
+from django.db import DEFAULT_DB_ALIAS
 from django.dispatch import Signal
 
 # Sent by the prober about once an hour, in its database thread: delete what is older than `before` (a datetime). A
@@ -8,14 +9,14 @@ from django.dispatch import Signal
 pruning = Signal()
 
 # Sent where people see or decide about replicas: how many sessions are live on each? A receiver returns a dict, replica
-# id → number, of those that have any. Ask through `live_sessions`.
+# id → number, of those that have any, in the database `using`. Ask through `live_sessions`.
 counting_sessions = Signal()
 
 
-def live_sessions() -> dict[int, int]:
+def live_sessions(using: str = DEFAULT_DB_ALIAS) -> dict[int, int]:
     """How many sessions are live on each replica that has any, by its id. One query."""
     found: dict[int, int] = {}
-    for _, counts in counting_sessions.send(sender=None):
+    for _, counts in counting_sessions.send(sender=None, using=using):
         found.update(counts)  # type: ignore[arg-type]  # of a signal it is not known what its receivers return
     return found
 

@@ -74,7 +74,7 @@ class ReplicaQuerySet(models.QuerySet["Replica"]):
             # Locked: a placement that is just giving one a session comes before the count, or finds it gone.
             chosen = rows.filter(pk__in=list(self.values_list("pk", flat=True))).order_by("pk")
             ids = set(chosen.select_for_update().values_list("pk", flat=True))
-            live = ids & live_sessions().keys()
+            live = ids & live_sessions(self.db).keys()
             rows.filter(pk__in=live).kept().update(deleted_at=timezone.now(), primary=False)
             return rows.filter(pk__in=ids - live)._delete_at_once()
 

@@ -73,6 +73,7 @@ class Router:
         with self.blocker.unblock():
             try:
                 Replica.everything.using(alias).all().delete()
+                RouterSettings.objects.using(alias).all().delete()
                 RouterSettings(pk=1, **settings).save(using=alias)
                 for index, url in enumerate(urls):
                     replica = Replica(name=f"replica-{index}", url=url, primary=index == 0)
