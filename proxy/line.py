@@ -32,7 +32,6 @@ class Waiter:
         self.seat: asyncio.Future[Seat] = asyncio.get_running_loop().create_future()
         self.in_line_since: float | None = None
         self._tell = tell
-        self._position: int | None = None
         self._told: tuple[int, int] | None = None
         self._told_at = 0.0
 
@@ -50,10 +49,10 @@ class Waiter:
 
         It can be one further back than it was: when a session that had a replica comes back to the head of the line.
         """
-        self._position = min(position, self._position or position)
-        if (self._position, depth) != self._told:
-            self._told, self._told_at = (self._position, depth), now
-            self._tell(self._position, depth)
+        position = self.claim.position = min(position, self.claim.position or position)
+        if (position, depth) != self._told:
+            self._told, self._told_at = (position, depth), now
+            self._tell(position, depth)
 
     def remind(self, now: float) -> None:
         """Tell the client again what it was told last, where that is long ago; also while the database is away."""

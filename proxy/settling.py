@@ -67,6 +67,7 @@ class Claim:
     opened_at: datetime
     id: int | None = None
     seat: Seat | None = None
+    position: int | None = None  # the last one its client was told, in this wait or an earlier one
     avoid: dict[int, float] = field(default_factory=dict)  # replica → when it failed this session, Unix seconds
 
 
