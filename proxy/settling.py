@@ -29,6 +29,8 @@ from replicas.passive import Outcome
 
 # So long a replica that has failed a session is not given to it again, in seconds.
 AVOID_SECONDS = 30.0
+# Where arrivals stand, which have no id yet: behind all ids that there can be.
+BEHIND_ALL = 2**63
 
 # Why a session gets no slot, ever.
 NO_HEALTHY_REPLICA, QUEUE_FULL, EXHAUSTED = "no_healthy_replica", "queue_full", "exhausted"
@@ -151,9 +153,7 @@ class _Turn:
     def __init__(self, process: int, batch: Batch, fleet: Fleet, waiting: list[Any], now: float) -> None:
         self._process, self._batch, self._fleet, self._waiting, self._now = process, batch, fleet, waiting, now
         self._settled = Settled(stranded=not fleet.standing and not fleet.settings.queue_when_down)
-        # Arrivals have no id yet: they stand behind all that have one, in their order.
-        behind = max((row[0] for row in waiting), default=0) + 2**32
-        self._arrivals = dict(enumerate(batch.arrivals, behind))
+        self._arrivals = dict(enumerate(batch.arrivals, BEHIND_ALL))
         self._returns = {claim.id: claim for claim in batch.returns if claim.id is not None}
 
     def take(self) -> Settled:

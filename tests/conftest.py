@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,3 +80,47 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
             yield server
     except Missing as missing:
         pytest.skip(str(missing))
+
+
+class Prepared:
+    """The databases that this run has made, by their kind; a server ends with the run."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._made = folder, dict[str, dict[str, Any]]()
+        self.servers = contextlib.ExitStack()
+
+    def config(self, kind: str) -> dict[str, Any]:
+        """With its tables. Raises Missing."""
+        from routerproject import databases
+        from tests.databases import prepare
+
+        if kind not in self._made:
+            if kind == "sqlite":
+                made = databases.sqlite(str(self._folder / "shared.sqlite3"))
+            else:
+                made = databases.from_url(self.servers.enter_context(running_postgres()).url)
+            prepare(made)
+            self._made[kind] = made
+        return self._made[kind]
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any) -> Iterator[Prepared]:
+    made = Prepared(tmp_path_factory.mktemp("databases"))
+    with django_db_blocker.unblock(), made.servers:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, prepared: Prepared, django_db_blocker: Any) -> Iterator[str]:
+    """Once for each kind: an empty database, which the code under test and the test itself reach by any thread."""
+    from tests.databases import empty, pointed_at
+
+    with django_db_blocker.unblock():
+        try:
+            config = prepared.config(request.param)
+        except Missing as missing:
+            pytest.skip(str(missing))
+        with pointed_at(config):
+            empty()
+            yield request.param
