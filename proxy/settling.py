@@ -254,7 +254,7 @@ def _write_endings(endings: Iterable[Ended]) -> None:
         " frames_up = %s, bytes_up = %s, frames_down = %s, bytes_down = %s WHERE id = %s AND ended_at IS NULL",
         [
             (
-                _moment(e.at), e.by, e.why[:100], e.code, _moment(e.first_media_at), e.frames_up, e.bytes_up,
+                _moment(e.at), e.by, _text(e.why, 100), e.code, _moment(e.first_media_at), e.frames_up, e.bytes_up,
                 e.frames_down, e.bytes_down, e.claim.id,
             )
             for e in endings
@@ -273,7 +273,7 @@ def _write_arrivals(process: int, arrivals: Sequence[tuple[Claim, Seat | None, s
     now = _moment(timezone.now())
     rows = [
         (
-            claim.uid, process, claim.client, claim.affinity_key, _moment(claim.opened_at),
+            claim.uid, process, _text(claim.client, 64), claim.affinity_key, _moment(claim.opened_at),
             *((seat.replica, seat.name, seat.url, now, 1) if seat is not None else (None, "", None, None, 0)),
             *((now, "router", refusal) if refusal is not None else (None, "", "")),
         )
@@ -306,6 +306,11 @@ def _execute(statement: str, rows: Sequence[Sequence[Any]]) -> None:
     if rows:
         with connection.cursor() as cursor:
             cursor.executemany(statement, rows)
+
+
+def _text(text: str, length: int) -> str:
+    """As any database takes it: what one session's peer says must not fail a turn that is about all."""
+    return text.encode(errors="replace").decode().replace("\0", "?")[:length]
 
 
 def _moment(moment: datetime | None) -> Any:
