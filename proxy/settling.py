@@ -20,7 +20,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from proxy.fleet import LIVE_BY_URL, SETTINGS, Fleet, by_server, read_fleet, router_settings, write_turns
-from proxy.models import Session
+from proxy.models import PLACED, Session
 from proxy.selection import Candidate, Wish, assign
 from proxy.turn import read, read_all, turn
 from replicas import rules
@@ -97,9 +97,11 @@ class Batch:
     returns: list[Claim] = field(default_factory=list)
     endings: list[Ended] = field(default_factory=list)
     outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
+    again: bool = False  # some of it was tried before, and may have come through though no answer said so
 
     def put_back(self, earlier: Batch) -> None:
         """What could not be settled, before what has come since."""
+        self.again = True
         self.arrivals[:0], self.returns[:0] = earlier.arrivals, earlier.returns
         self.endings[:0], self.outcomes[:0] = earlier.endings, earlier.outcomes
 
@@ -126,6 +128,8 @@ class Settled:
 def settle(process: int, batch: Batch) -> Settled:
     """Take a turn for router process `process`. Raises ProcessEnded, or a database's fault: then nothing was done."""
     with turn():
+        if batch.again:
+            Session.objects.filter(uid__in=[claim.uid for claim in batch.arrivals]).delete()
         _write_endings(batch.endings)
         alive, waiting, live, settings = read_all(
             ("SELECT 1 FROM proxy_routerprocess WHERE id = %s AND ended_at IS NULL", [process]),
@@ -141,9 +145,13 @@ def settle(process: int, batch: Batch) -> Settled:
             raise ProcessEnded
         now = time.time()
         freed = [(e.claim.seat.replica, Outcome.ROOM) for e in batch.endings if e.claim.seat is not None]
+        returning = {claim.id for claim in batch.returns if claim.id is not None}
+        # By the table, not by the claim: a turn that was given up may have moved it.
+        leaving = Session.objects.filter(PLACED, pk__in=returning).values_list("url", flat=True) if returning else ()
         sessions = by_server(live)
-        sessions.subtract(rules.same_replica(claim.seat.url) for claim in batch.returns if claim.seat is not None)
+        sessions.subtract(rules.same_replica(url or "") for url in leaving)
         fleet = read_fleet(router_settings(settings), sessions, [*freed, *batch.outcomes], now)
+        waiting = [row for row in waiting if row[0] not in returning]
         return _Turn(process, batch, fleet, waiting, now).take()
 
 
