@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
+
+from replicas.worker import given_up
 
 # pg_advisory_xact_lock: any number that is nobody else's in this database.
 ADVISORY_LOCK = 0x73_74_72_65_61_6D
@@ -27,9 +29,11 @@ def turn() -> Iterator[None]:
         with transaction.atomic():
             # The server hands it on in order of arrival, and at the latest when our connection is lost.
             read("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
+            _refuse_what_was_given_up()
             yield
     else:
         with _file_lock(), transaction.atomic():
+            _refuse_what_was_given_up()
             yield
 
 
@@ -54,6 +58,15 @@ def read_all(*statements: tuple[str, Sequence[Any]]) -> list[list[Any]]:
         return [cast("list[Any]", cursor.fetchall()) for cursor in cursors]
 
 
+def _refuse_what_was_given_up() -> None:
+    """Another turn has done the same since, or will: what came later must not be overwritten by what came before.
+
+    Asked with the lock: a turn that is given up after this ends before the one that repeats it begins.
+    """
+    if given_up():
+        raise OperationalError("the turn came after it was given up")
+
+
 @contextmanager
 def _file_lock() -> Iterator[None]:
     """Wait in the kernel's line for SQLite's write lock: SQLite's own busy handler sleeps and loses to newcomers.
@@ -64,7 +77,10 @@ def _file_lock() -> Iterator[None]:
     if not path.is_absolute():  # in memory, as in tests
         yield
         return
-    fd = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fd = os.open(f"{path}-turn", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as fault:  # no descriptors, no space: over in a moment, like a database's own
+        raise OperationalError(f"{path}-turn: {fault.strerror}") from fault
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield

@@ -68,7 +68,7 @@ class Database:
                 return result
         except TimeoutError as late:
             # The thread cannot be interrupted. Left behind with its connection, it ends when the server answers.
-            self._worker.stop()
+            self._worker.abandon()
             self._worker = Worker(self._thread)
             raise OperationalError(f"no answer within {DEADLINE_SECONDS:g} s") from late
 

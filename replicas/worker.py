@@ -12,11 +12,20 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
 
+_here = threading.local()
+
+
+def given_up() -> bool:
+    """Asked within a job: has its owner stopped waiting for it? Then it must not begin what it has not begun."""
+    worker: Worker | None = getattr(_here, "worker", None)
+    return worker is not None and worker.abandoned
+
 
 class Worker:
     """Runs what it is given, one after the other. Not bounded: its owner awaits what it submits."""
 
     def __init__(self, name: str) -> None:
+        self.abandoned = False
         self._jobs: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
@@ -27,11 +36,17 @@ class Worker:
         self._jobs.put((future, job))
         return future
 
+    def abandon(self) -> None:
+        """`stop`, and nobody waits for the job under way."""
+        self.abandoned = True
+        self.stop()
+
     def stop(self) -> None:
         """End the thread when it has done what it was given; waits for nothing."""
         self._jobs.put(None)
 
     def _work(self) -> None:
+        _here.worker = self
         while (given := self._jobs.get()) is not None:
             future, job = given
             try:
