@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection
-from django.db.models import Max
 from django.utils import timezone
 
 from proxy.fleet import LIVE_BY_URL, SETTINGS, Fleet, by_server, read_fleet, router_settings, write_turns
@@ -246,10 +245,17 @@ def _last_replicas(keys: set[str], settings: RouterSettings) -> dict[str, int]:
     """Where each key's last session was, if that is not too long ago."""
     if not keys or settings.affinity == "none":
         return {}
-    placed = Session.objects.filter(affinity_key__in=keys, replica__isnull=False)
-    last = placed.values("affinity_key").annotate(last=Max("id")).order_by().values_list("last", flat=True)
+    with connection.cursor() as cursor:
+        # One look into the index a key: MAX … GROUP BY would read every session that a key has ever had.
+        cursor.execute(
+            f"WITH wanted(k) AS (VALUES {', '.join(['(%s)'] * len(keys))})"  # noqa: S608
+            " SELECT (SELECT id FROM proxy_session WHERE affinity_key = k AND replica_id IS NOT NULL"
+            " ORDER BY id DESC LIMIT 1) FROM wanted",
+            list(keys),
+        )
+        last = [id for (id,) in cursor.fetchall() if id is not None]
     oldest = timezone.now() - timedelta(seconds=settings.affinity_ttl_seconds)
-    rows = Session.objects.filter(id__in=list(last)).values_list("affinity_key", "replica_id", "ended_at")
+    rows = Session.objects.filter(id__in=last).values_list("affinity_key", "replica_id", "ended_at")
     return {key or "": replica for key, replica, ended_at in rows if ended_at is None or ended_at >= oldest}
 
 
