@@ -60,7 +60,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['-id'],
-                'indexes': [models.Index(condition=models.Q(('ended_at__isnull', True), ('url__isnull', False)), fields=['url'], name='session_slots'), models.Index(condition=models.Q(('ended_at__isnull', True), ('url__isnull', True)), fields=['id'], name='session_line'), models.Index(condition=models.Q(('ended_at__isnull', True)), fields=['process'], name='session_of_process'), models.Index(condition=models.Q(('ended_at__isnull', True), ('disconnect_reason__isnull', False)), fields=['process'], name='session_to_disconnect'), models.Index(condition=models.Q(('affinity_key__isnull', False)), fields=['affinity_key', '-id'], name='session_by_key'), models.Index(fields=['ended_at'], name='session_ended')],
+                'indexes': [models.Index(condition=models.Q(('ended_at__isnull', True), ('url__isnull', False)), fields=['url'], name='session_slots'), models.Index(condition=models.Q(('ended_at__isnull', True), ('url__isnull', True)), fields=['id'], name='session_line'), models.Index(condition=models.Q(('ended_at__isnull', True)), fields=['process'], name='session_of_process'), models.Index(condition=models.Q(('ended_at__isnull', True), ('disconnect_reason__isnull', False)), fields=['process'], name='session_to_disconnect'), models.Index(condition=models.Q(('affinity_key__isnull', False)), fields=['affinity_key', '-id'], name='session_by_key'), models.Index(fields=['ended_at'], condition=models.Q(('ended_at__isnull', True), _negated=True), name='session_ended')],
             },
         ),
     ]
