@@ -10,6 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from proxy import census, settling
 from proxy.models import RouterProcess, Session
 from proxy.settling import EXHAUSTED, NO_HEALTHY_REPLICA, QUEUE_FULL, Batch, ProcessEnded, Seat, settle
 from replicas.models import Replica, RouterSettings
@@ -385,7 +386,7 @@ def test_a_turn_that_fails_has_done_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     holder, waiting = process.place(2)
     late = new_claim()
     with monkeypatch.context() as broken:
-        broken.setattr(Session.objects, "bulk_create", lambda rows: 1 / 0)
+        broken.setattr(settling, "_write_arrivals", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             process.settle([late], endings=[holder])
     assert names([holder, waiting]) == ["a", None]
@@ -426,12 +427,17 @@ def test_who_else_must_be_woken_is_said() -> None:
 
 
 def test_a_replica_that_is_taken_away_while_a_session_lives_keeps_it() -> None:
-    """Its slot is known by the URL, not by the row; the ending is written, and opens nothing."""
+    """Its slot is known by the URL; its row goes after the last session, and the history keeps its name."""
     replica, process = add_replica(), Process()
     claim = process.place_one()
     replica.delete()
-    assert (row(claim).url, row(claim).replica_id) == ("http://a:8000", None)
+    assert not Replica.objects.exists()
+    assert (row(claim).url, row(claim).replica_id) == ("http://a:8000", replica.pk)
     assert most_over() <= 0
-    Replica.objects.filter(pk=replica.pk).delete()
+    census.purge_replicas()
     process.settle(endings=[claim])
     assert row(claim).ended_at is not None
+    assert Replica.everything.count() == 1
+    census.purge_replicas()
+    assert not Replica.everything.exists()
+    assert (row(claim).replica_id, row(claim).replica_name) == (None, replica.name)

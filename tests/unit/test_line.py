@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.line import TELL_SECONDS, Refused, Waiter
+from proxy.placement import LOOK_SECONDS
 from proxy.settling import Claim, Seat
 
 SEAT = Seat(1, "r", "http://r")
@@ -35,14 +36,26 @@ async def test_it_is_told_at_once_and_on_every_change() -> None:
     assert client.told == [(3, 3), (3, 4), (2, 3), (1, 1)]
 
 
-async def test_it_is_told_again_after_five_seconds() -> None:
-    """Though nothing has changed; and five seconds after that."""
+async def test_it_is_reminded_before_five_seconds_are_over() -> None:
+    """Though nothing has changed, and nothing was heard of the line: the database may be away."""
     client = Client()
     waiter = client.waiter()
+    waiter.remind(100)  # nothing was told yet
+    waiter.hear(2, 2, 100)
     for tenth in range(120):
-        waiter.hear(2, 2, 100 + tenth / 10)
+        waiter.remind(100 + tenth / 10)
     assert client.told == [(2, 2)] * 3
-    assert TELL_SECONDS == 5
+    assert TELL_SECONDS + LOOK_SECONDS < 5
+
+
+async def test_who_has_a_seat_is_not_reminded() -> None:
+    """It waits no more."""
+    client = Client()
+    waiter = client.waiter()
+    waiter.hear(1, 1, 0.0)
+    waiter.give(SEAT)
+    waiter.remind(60)
+    assert client.told == [(1, 1)]
 
 
 async def test_the_first_word_comes_at_any_time_of_the_clock() -> None:
@@ -82,6 +95,7 @@ def test_whatever_it_hears_places_only_fall_and_no_silence_is_long(heard: list[t
                 waiter, told_at = client.waiter(), None
             before = len(client.told)
             waiter.hear(position, depth, now)
+            waiter.remind(now)
             assert len(client.told) <= before + 1
             if len(client.told) > before:
                 told_at = now
