@@ -1,7 +1,8 @@
 """The admin: where operators add replicas, mark the primary, drain, and see what the prober sees.
 
 Health is shown and never edited here: the prober alone writes it. What cells and sections look like is in
-admin_display.py, the history of health in admin_health.py, what a form changes of a row in admin_forms.py.
+admin_display.py, what is said of live sessions in admin_sessions.py, the history of health in admin_health.py, what a
+form changes of a row in admin_forms.py, the router settings in admin_settings.py.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from django.db.models import DurationField, QuerySet, Value
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 
+from replicas import admin_settings  # noqa: F401  (registers the router settings)
 from replicas.admin_display import HealthSection
 from replicas.admin_forms import ReplicaForm, SinceShownAdmin
 from replicas.admin_health import StatusFilter, TransitionInline
+from replicas.admin_sessions import SessionsAdmin
 from replicas.health import ProbeResult
 from replicas.models import HealthTransition, Replica, ReplicaState, RouterSettings
 from replicas.probe import Report, http_client, probe
@@ -30,27 +33,28 @@ MAX_PROBE_NOW_SECONDS = 10.0  # an operator waits for the answer, and with them 
 admin.site.site_header = "Stream router"
 admin.site.site_title = "Stream router"
 admin.site.index_title = "Operations"
-admin.site.enable_nav_sidebar = False  # three tables need no sidebar, and the list of replicas needs the width
+admin.site.enable_nav_sidebar = False  # few tables need no sidebar, and their lists need the width
 
 
 @admin.register(Replica)
-class ReplicaAdmin(HealthSection, SinceShownAdmin):
+class ReplicaAdmin(HealthSection, SessionsAdmin, SinceShownAdmin):
     form = ReplicaForm
     list_display = (
-        "named", "status_and_error", "state_badge", "primary_mark", "weight", "slots", "latency", "last_probe",
+        "named", "status_and_error", "state_badge", "primary_mark", "sessions", "weight", "latency", "last_probe",
         "last_change",
     )  # fmt: skip
     list_filter = (StatusFilter, "state")
-    list_select_related = ("health",)
+    list_select_related = ("health", "record")
     search_fields = ("name", "url")
-    actions = ("make_primary", "drain", "activate", "disable", "probe_now")
+    actions = ("make_primary", "drain", "activate", "disable", "probe_now", "delete_selected")
     ordering = ("id",)
     inlines = (TransitionInline,)
     fieldsets = (
-        (None, {"fields": ("name", "url", "primary", "state", "weight", "max_sessions")}),
-        ("What the prober sees", {"fields": HealthSection.fields_shown}),
+        (None, {"fields": ("name", "url", "primary", "state", "drain_deadline_seconds", "weight", "max_sessions")}),
+        ("What sessions find", {"fields": HealthSection.sessions_shown}),
+        ("What the prober sees", {"fields": HealthSection.health_shown}),
     )
-    readonly_fields = HealthSection.fields_shown
+    readonly_fields = HealthSection.sessions_shown + HealthSection.health_shown
     save_on_top = False
 
     def get_fieldsets(self, request: HttpRequest, obj: Replica | None = None) -> Any:
@@ -70,8 +74,7 @@ class ReplicaAdmin(HealthSection, SinceShownAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Replica]:
         # With each row, so that the list reads the settings once.
         stale_after = Value(RouterSettings.current().stale_after, output_field=DurationField())
-        replicas: QuerySet[Replica] = super().get_queryset(request).annotate(stale_after=stale_after)
-        return replicas
+        return Replica.everything.order_by(*self.ordering).annotate(stale_after=stale_after)
 
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """A replica's history goes with it: that nobody may delete from it by hand does not hold the replica."""
@@ -129,7 +132,10 @@ class ReplicaAdmin(HealthSection, SinceShownAdmin):
 
     # --- the operator's intent ---
 
-    @admin.action(description="Drain: keep sessions, take no new ones", permissions=["change"])
+    @admin.action(
+        description="Drain: take no new sessions, keep those there are (to the drain deadline, if one is set)",
+        permissions=["change"],
+    )
     def drain(self, request: HttpRequest, queryset: QuerySet[Replica]) -> None:
         self._set_state(request, queryset, ReplicaState.DRAINING)
 
@@ -147,11 +153,12 @@ class ReplicaAdmin(HealthSection, SinceShownAdmin):
             Replica.objects.filter(pk__in=[replica.pk for replica in changed]).update(state=state)
             for replica in changed:
                 self.log_change(request, replica, f"State: {state.label}.")
-        names = ", ".join(str(replica) for replica in changed)
-        if names:
-            self.message_user(request, f"Now {state.label.lower()}: {names}.", messages.SUCCESS)
-        else:
+        if not changed:
             self.message_user(request, f"Nothing to do: {state.label.lower()} already.", messages.INFO)
+        elif state == ReplicaState.ACTIVE:
+            self.message_user(request, f"Now active: {', '.join(map(str, changed))}.", messages.SUCCESS)
+        else:
+            self.say_drained(request, changed, state)
 
     # --- probe now ---
 
@@ -174,36 +181,3 @@ async def _probe_all(urls: list[str], plan: RouterSettings) -> list[tuple[ProbeR
     timeout = min(plan.timeout_seconds, MAX_PROBE_NOW_SECONDS)
     async with http_client() as client:
         return await asyncio.gather(*(probe(client, url, plan.health_path, timeout) for url in urls))
-
-
-@admin.register(RouterSettings)
-class RouterSettingsAdmin(SinceShownAdmin):
-    """One row: its list leads straight to its form."""
-
-    fieldsets = (
-        (
-            "Health check",
-            {
-                "fields": (
-                    "health_path",
-                    "interval_seconds",
-                    "timeout_seconds",
-                    "failure_threshold",
-                    "recovery_threshold",
-                ),
-                "description": "Takes effect within a second, without a restart.",
-            },
-        ),
-    )
-
-    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        if not self.has_view_or_change_permission(request):
-            raise PermissionDenied
-        RouterSettings.objects.get_or_create(pk=1)
-        return HttpResponseRedirect(reverse("admin:replicas_routersettings_change", args=[1]))
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: RouterSettings | None = None) -> bool:
-        return False

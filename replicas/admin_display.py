@@ -1,4 +1,4 @@
-"""How a replica's health looks in the admin: the columns of the list and the read-only section of the form.
+"""How a replica looks in the admin: the columns of the list and the read-only sections of the form.
 
 Mixed into ReplicaAdmin. Colours are classes of routerproject/static; no style stands in the HTML, because the
 Content-Security-Policy forbids it. Every badge says its word: colour is never the only sign.
@@ -6,6 +6,7 @@ Content-Security-Policy forbids it. Every badge says its word: colour is never t
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 
 from django.contrib import admin
@@ -15,6 +16,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
+from replicas import wording
 from replicas.health import UNKNOWN
 from replicas.models import Replica
 
@@ -29,7 +31,9 @@ class HealthColumns:
         return format_html('{}<span class="address">{}</span>', replica.name, replica.url)
 
     @admin.display(description="Primary", ordering="-primary")
-    def primary_mark(self, replica: Replica) -> SafeString:
+    def primary_mark(self, replica: Replica) -> str | SafeString:
+        if replica.deleted_at:
+            return NOTHING
         if replica.primary:
             return format_html('<span class="mark" title="{}">{}</span>', "The primary is filled first.", "★ primary")
         # A button of the list's own form, so that it posts with its CSRF token and needs no script.
@@ -45,22 +49,49 @@ class HealthColumns:
         return format_html('<span class="badge status-{0}">{0}</span>', replica.status)
 
     @admin.display(description="Status", ordering="health__status")
-    def status_and_error(self, replica: Replica) -> SafeString:
-        """The list's: below the badge what the last probe says is wrong."""
-        error = replica.observed.last_error if replica.observed else ""
-        return format_html('{}<span class="why">{}</span>', self.status_badge(replica), error)
+    def status_and_error(self, replica: Replica) -> str | SafeString:
+        """The list's: below the badges what the last probe says is wrong, and what sessions find."""
+        if replica.deleted_at:  # not probed any more
+            return NOTHING
+        ejected = replica.passive.ejected(time.time())
+        return format_html(
+            '{} {}<span class="why">{}</span>{}',
+            self.status_badge(replica),
+            mark("ejected") if ejected else "",
+            replica.observed.last_error if replica.observed else "",
+            format_html('<span class="why">{}</span>', self.found(replica)) if ejected else "",
+        )
 
     @admin.display(description="State", ordering="state")
     def state_badge(self, replica: Replica) -> SafeString:
+        if replica.deleted_at:
+            left = wording.sessions(replica.live)  # type: ignore[attr-defined]  # counted for the page
+            return format_html('<span class="badge deleted">deleted · {} left</span>', left)
         return format_html('<span class="badge state-{}">{}</span>', replica.state, replica.get_state_display().lower())
 
-    @admin.display(description="Slots", ordering="max_sessions")
-    def slots(self, replica: Replica) -> str:
-        """What the operator says, or else what the replica reports."""
-        if replica.max_sessions:
-            return str(replica.max_sessions)
-        reported = replica.observed and replica.observed.reported_slots
-        return f"{reported} (reported)" if reported is not None else NOTHING
+    @admin.display(description="Sessions")
+    def sessions(self, replica: Replica) -> SafeString:
+        """“3 of 8”; “3” where it has no end of slots."""
+        live: int = replica.live  # type: ignore[attr-defined]  # counted for the page
+        taken = replica.slots is not None and live >= replica.slots
+        return format_html(
+            '<span class="count">{}</span> {}',
+            f"{live}" if replica.slots is None else f"{live} of {replica.slots}",
+            mark("full") if taken or replica.passive.full(time.time()) else "",
+        )
+
+    @admin.display(description="Connects")
+    def found(self, replica: Replica) -> str:
+        """What sessions found out, as far as it still counts (passive.py)."""
+        known, now = replica.passive, time.time()
+        said = []
+        if known.ejected(now):
+            said.append(f"gets no session for {(known.ejected_until or now) - now:.0f} s: connects failed in a row")
+        elif known.failures:
+            said.append(f"{known.failures} failed in a row")
+        if known.full(now):
+            said.append(f"counts as full for {(known.full_until or now) - now:.0f} s: it has rejected a session")
+        return "; ".join(said) or NOTHING
 
     @admin.display(description="Latency", ordering="health__last_latency_ms")
     def latency(self, replica: Replica) -> str:
@@ -76,7 +107,10 @@ class HealthColumns:
         checked = replica.observed and replica.observed.checked_at
         if not checked:
             return "never"
-        stale = replica.is_stale(timezone.now(), replica.stale_after)  # type: ignore[attr-defined]  # annotated
+        stale = not replica.deleted_at and replica.is_stale(
+            timezone.now(),
+            replica.stale_after,  # type: ignore[attr-defined]  # annotated
+        )
         return format_html('{} <span class="badge stale">stale</span>', ago(checked)) if stale else ago(checked)
 
     @admin.display(description="Last change", ordering="health__status_since")
@@ -88,7 +122,8 @@ class HealthColumns:
 class HealthSection(HealthColumns):
     """The form's read-only fields, beside those that are columns too."""
 
-    fields_shown = (
+    sessions_shown = ("sessions", "found")
+    health_shown = (
         "status_badge", "last_probe", "last_change", "last_success", "last_failure", "in_a_row", "latency",
         "last_error", "reports",
     )  # fmt: skip
@@ -117,6 +152,11 @@ class HealthSection(HealthColumns):
             return NOTHING
         facts = {"readiness": seen.reported_readiness, "slots": seen.reported_slots, "sessions": seen.reported_sessions}
         return ", ".join(f"{name} {value}" for name, value in facts.items() if value not in (None, "")) or NOTHING
+
+
+def mark(word: str) -> SafeString:
+    """A sign that stands beside a value only while it holds."""
+    return format_html('<span class="badge {0}">{0}</span>', word)
 
 
 def ago(moment: datetime) -> str:

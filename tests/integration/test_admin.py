@@ -280,12 +280,20 @@ def test_the_router_settings_are_one_form(admin_client: Client) -> None:
     page = "/admin/replicas/routersettings/"
     form_page = admin_client.get(page)
     assert form_page.status_code == 302
-    values = {"health_path": "/readyz", "interval_seconds": "0.5", "timeout_seconds": "0",
-              "failure_threshold": "3", "recovery_threshold": "2"}  # fmt: skip
+    shown = admin_client.get(form_page["Location"]).content.decode()
+    for text in ("Health check", "Balancing", "The line", "Counts from the next placement on", "within a second"):
+        assert text in shown
+    values = form_at(admin_client, form_page["Location"]) | {
+        "health_path": "/readyz", "interval_seconds": "0.5", "timeout_seconds": "0", "policy": "random",
+        "affinity": "query:", "queue_when_down": "on",
+    }  # fmt: skip
     answer = admin_client.post(form_page["Location"], values)
     assert "must be greater than 0 seconds" in str(answer.context["adminform"].form.errors["timeout_seconds"])
-    admin_client.post(form_page["Location"], values | {"timeout_seconds": "1"})
-    assert (RouterSettings.current().health_path, RouterSettings.current().interval_seconds) == ("/readyz", 0.5)
+    assert "must be none, query:NAME" in str(answer.context["adminform"].form.errors["affinity"])
+    admin_client.post(form_page["Location"], values | {"timeout_seconds": "1", "affinity": "query:user"})
+    now = RouterSettings.current()
+    assert (now.health_path, now.interval_seconds, now.policy) == ("/readyz", 0.5, "random")
+    assert (now.affinity, now.queue_when_down, now.queue_max_length) == ("query:user", True, 100)
     assert admin_client.get(f"{page}add/").status_code == 403
 
 

@@ -1,0 +1,139 @@
+"""How a session and a router process look in the admin: the cells of admin.py.
+
+Colours are classes of routerproject/static, as in replicas/admin_display.py; every badge says its word.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from django.contrib import admin
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from proxy.models import RouterProcess, Session
+from replicas.admin_display import NOTHING, ago, mark
+
+SHORT = 8  # characters of a session's id, which has 32: enough to tell those of a page apart, and to search for
+# A process beats every 2 s, and is ended by the others after 10 s without.
+SILENT_AFTER = timedelta(seconds=10)
+
+
+def duration(took: timedelta | None) -> str:
+    """“0.25 s”, “42 s”, “3 min 5 s”, “2 h 5 min”."""
+    if took is None:
+        return NOTHING
+    seconds = max(0.0, took.total_seconds())
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def size(octets: int) -> str:
+    """“0 B”, “1.5 KiB”, “340 MiB”."""
+    amount, unit = float(octets), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
+
+
+def moment(at: datetime | None) -> SafeString | str:
+    return format_html('<span class="moment">{}</span>', f"{at:%Y-%m-%d %H:%M:%S}") if at else NOTHING
+
+
+class SessionCells:
+    """Sessions: the list's cells, and those of one of them."""
+
+    @admin.display(description="Session", ordering="id")
+    def short_uid(self, session: Session) -> SafeString:
+        return format_html('<span class="uid" title="{}">{}</span>', session.uid, session.uid[:SHORT])
+
+    @admin.display(description="Replica", ordering="replica_name")
+    def on_replica(self, session: Session) -> SafeString | str:
+        """As it was called when the session came there; a link while it is there."""
+        name = session.replica_name or session.url
+        if not name or session.replica_id is None:
+            return name or NOTHING
+        page = reverse("admin:replicas_replica_change", args=[session.replica_id])
+        return format_html('<a href="{}">{}</a>', page, name)
+
+    @admin.display(description="State")
+    def state(self, session: Session) -> SafeString:
+        word = "ended" if session.ended_at else "live" if session.url else "waiting"
+        asked = session.disconnect_reason is not None and not session.ended_at
+        return format_html(
+            '<span class="badge session-{0}">{0}</span> {1}', word, mark("disconnecting") if asked else ""
+        )
+
+    @admin.display(description="Opened (UTC)", ordering="opened_at")
+    def opened(self, session: Session) -> SafeString | str:
+        return moment(session.opened_at)
+
+    @admin.display(description="Placed")
+    def placed(self, session: Session) -> SafeString | str:
+        return moment(session.placed_at)
+
+    @admin.display(description="First media")
+    def first_media(self, session: Session) -> SafeString | str:
+        return moment(session.first_media_at)
+
+    @admin.display(description="Ended")
+    def ended(self, session: Session) -> SafeString | str:
+        return moment(session.ended_at)
+
+    @admin.display(description="Waited")
+    def waited(self, session: Session) -> str:
+        """For its first slot; until its end, where it got none."""
+        return duration((session.placed_at or session.ended_at or timezone.now()) - session.opened_at)
+
+    @admin.display(description="Lasted")
+    def lasted(self, session: Session) -> str:
+        return duration((session.ended_at or timezone.now()) - session.opened_at)
+
+    @admin.display(description="Up / down")
+    def traffic(self, session: Session) -> SafeString:
+        up, down = size(session.bytes_up), size(session.bytes_down)
+        return format_html('<span class="count">{} / {}</span>', up, down)
+
+    @admin.display(description="Client → replica")
+    def up(self, session: Session) -> str:
+        return f"{session.frames_up} frames, {size(session.bytes_up)}"
+
+    @admin.display(description="Replica → client")
+    def down(self, session: Session) -> str:
+        return f"{session.frames_down} frames, {size(session.bytes_down)}"
+
+
+class ProcessCells:
+    """Router processes."""
+
+    @admin.display(description="State")
+    def state(self, process: RouterProcess) -> SafeString:
+        word = "ended" if process.ended_at else "draining" if process.draining else "live"
+        silent = not process.ended_at and timezone.now() - process.beaten_at > SILENT_AFTER
+        return format_html('<span class="badge process-{0}">{0}</span> {1}', word, mark("silent") if silent else "")
+
+    @admin.display(description="Live sessions")
+    def live_sessions(self, process: RouterProcess) -> int:
+        return getattr(process, "live", None) or 0
+
+    @admin.display(description="Started (UTC)", ordering="started_at")
+    def started(self, process: RouterProcess) -> SafeString | str:
+        return moment(process.started_at)
+
+    @admin.display(description="Last beat", ordering="beaten_at")
+    def last_beat(self, process: RouterProcess) -> str:
+        return ago(process.beaten_at)
+
+    @admin.display(description="Ended (UTC)", ordering="ended_at")
+    def ended(self, process: RouterProcess) -> SafeString | str:
+        return moment(process.ended_at)
