@@ -75,8 +75,9 @@ class Opening:
     def end(self) -> None:
         """Let go of what is held, and of both links."""
         self._hold.release()
-        if self._replay is not None:
-            self._replay.cancel()
+        replay, self._replay = self._replay, None  # a task that was cancelled keeps its frame, and so this object
+        if replay is not None:
+            replay.cancel()
         self._replica = None
 
     def _from_client(self, units: Sequence[Octets]) -> None:

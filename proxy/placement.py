@@ -29,6 +29,8 @@ from replicas.stillness import Stillness
 
 logger = logging.getLogger("proxy.placement")
 
+# So many that have ended are kept for the log while the database is away; beyond, only those that may have a slot.
+MAX_ENDINGS = 10_000
 # What others have decided is read so often, also without a nudge (design, decision 9).
 LOOK_SECONDS = 0.5
 # After the line has moved, all that moved in so long is told at once: each arrival and each ending moves it for every
@@ -109,6 +111,7 @@ class Placement:
         finally:
             waiter.seat.cancel()
             del self._waiters[claim.uid]
+            del waiter  # a refusal's traceback has this frame, and the waiter has the refusal
 
     def learned(self, replica: int, outcome: Outcome) -> None:
         """What an attempt came to; is written with the next turn."""
@@ -117,8 +120,9 @@ class Placement:
     def ended(self, ended: Ended) -> None:
         """A session is over: its slot is given back, now or when the database answers again."""
         self._claims.pop(ended.claim.uid, None)
-        self._batch.endings.append(ended)
-        self._due.set()
+        if ended.claim.id is not None or len(self._batch.endings) < MAX_ENDINGS:
+            self._batch.endings.append(ended)
+            self._due.set()
 
     # --- its life ---
 
@@ -201,12 +205,11 @@ class Placement:
                 look_at = loop.time() + LOOK_SECONDS
 
     def _take(self) -> Batch:
-        """What has gathered. No turn runs now: a claim without an id has not been written, nor will it be."""
+        """What has gathered. No turn runs now: who has no id and does not wait any more gets a row only for the log."""
         batch, self._batch = self._batch, Batch()
         over = {ended.claim.uid for ended in batch.endings}
         batch.arrivals = [claim for claim in batch.arrivals if claim.uid in self._waiters]
         batch.returns = [claim for claim in batch.returns if claim.uid not in over]
-        batch.endings = [ended for ended in batch.endings if ended.claim.id is not None]
         return batch
 
     async def _settle(self) -> None:

@@ -129,6 +129,7 @@ def settle(process: int, batch: Batch) -> Settled:
     with turn():
         if batch.again:
             Session.objects.filter(uid__in=[claim.uid for claim in batch.arrivals]).delete()
+        _write_unseen(process, batch.endings)
         _write_endings(batch.endings)
         alive, waiting, live, settings = read_all(
             ("SELECT 1 FROM proxy_routerprocess WHERE id = %s AND ended_at IS NULL", [process]),
@@ -266,11 +267,12 @@ def _last_replicas(keys: set[str], settings: RouterSettings) -> dict[str, int]:
 def _write_endings(endings: Iterable[Ended]) -> None:
     _execute(
         "UPDATE proxy_session SET ended_at = %s, ended_by = %s, why = %s, close_code = %s, first_media_at = %s,"
-        " frames_up = %s, bytes_up = %s, frames_down = %s, bytes_down = %s WHERE id = %s AND ended_at IS NULL",
+        " frames_up = %s, bytes_up = %s, frames_down = %s, bytes_down = %s WHERE uid = %s"
+        " AND (ended_at IS NULL OR close_code IS NULL)",
         [
             (
                 _moment(e.at), e.by, _text(e.why, 100), e.code, _moment(e.first_media_at), e.frames_up, e.bytes_up,
-                e.frames_down, e.bytes_down, e.claim.id,
+                e.frames_down, e.bytes_down, e.claim.uid,
             )
             for e in endings
         ],
@@ -283,6 +285,15 @@ _INSERT = (
 )
 
 
+def _write_unseen(process: int, endings: Sequence[Ended]) -> None:
+    """Rows for those that were over before a turn saw them: for the log."""
+    uids = [ended.claim.uid for ended in endings if ended.claim.id is None]
+    if uids:
+        found = set(Session.objects.filter(uid__in=uids).values_list("uid", flat=True))
+        unseen = set(uids) - found
+        _write_arrivals(process, [(ended.claim, None, ended.why) for ended in endings if ended.claim.uid in unseen])
+
+
 def _write_arrivals(process: int, arrivals: Sequence[tuple[Claim, Seat | None, str | None]]) -> dict[str, int]:
     """New rows; gives their ids by uid. One that is refused was never in the line: its row is for the log."""
     now = _moment(timezone.now())
@@ -290,7 +301,7 @@ def _write_arrivals(process: int, arrivals: Sequence[tuple[Claim, Seat | None, s
         (
             claim.uid, process, _text(claim.client, 64), claim.affinity_key, _moment(claim.opened_at),
             *((seat.replica, seat.name, seat.url, now, 1) if seat is not None else (None, "", None, None, 0)),
-            *((now, "router", refusal) if refusal is not None else (None, "", "")),
+            *((now, "router", _text(refusal, 100)) if refusal is not None else (None, "", "")),
         )
         for claim, seat, refusal in arrivals
     ]  # fmt: skip

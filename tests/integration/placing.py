@@ -23,7 +23,8 @@ LONG_AGO = timedelta(hours=1)
 def add_replica(name: str = "a", status: str = "healthy", since: timedelta = LONG_AGO, **fields: Any) -> Replica:
     """A replica as the prober left it `since` ago (past its slow start)."""
     fields.setdefault("max_sessions", 1)
-    made = Replica.objects.create(name=name, url=f"http://{name}:8000", **fields)
+    fields.setdefault("url", f"http://{name}:8000")
+    made = Replica.objects.create(name=name, **fields)
     now = timezone.now()
     ReplicaHealth.objects.create(replica=made, url=made.url, status=status, status_since=now - since, checked_at=now)
     return made

@@ -88,7 +88,7 @@ async def test_install_makes_daphne_use_our_protocol() -> None:
     """WebSocketFactory.protocol names the class of every connection."""
     original = WebSocketFactory.protocol
     try:
-        seam.install(at_shutdown=asyncio.Event().wait)
+        seam.install(at_start=lambda: None, at_drain=asyncio.Event().wait, at_end=asyncio.Event().wait)
         assert WebSocketFactory.protocol is seam.StreamProtocol
     finally:
         WebSocketFactory.protocol = original

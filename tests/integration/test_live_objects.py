@@ -15,20 +15,28 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 
-from proxy import search
+from proxy import process
 from proxy.consumers import StreamConsumer
 from proxy.holding import Hold
+from proxy.line import Waiter
 from proxy.links import TAKE_OVER
 from proxy.messages import MessageLink
+from proxy.models import LIVE, Session
 from proxy.opening import Opening
 from proxy.scanner import Scanner
-from proxy.selection import Candidate
+from proxy.search import Search
+from proxy.session import SessionLog
+from proxy.settling import Claim, Ended
 from proxy.watch import Watch
 from proxy.wire import WireLink
+from tests.integration.placing import add_replica
 from tests.raw import BINARY, CLOSE, Peer, frame, raw_replica
 
-OURS = (WireLink, Watch, Opening, search.Search, Scanner, Hold, StreamConsumer, MessageLink)
+OURS = (
+    WireLink, Watch, Opening, Search, Scanner, Hold, StreamConsumer, MessageLink, SessionLog, Claim, Waiter, Ended,
+)  # fmt: skip
 
 
 def live() -> Counter[str]:
@@ -123,25 +131,26 @@ async def talk(peer: Peer) -> None:
 @pytest.mark.parametrize(
     "use", [ends_by_close, ends_by_a_reset, ends_while_it_does_not_read, ends_by_garbage, ends_by_its_replica]
 )
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 async def test_nothing_remains_of_ended_sessions(
-    use: Callable[[Peer], Awaitable[None]], without_collector: None, monkeypatch: pytest.MonkeyPatch
+    use: Callable[[Peer], Awaitable[None]], without_collector: None, database: str
 ) -> None:
-    """Ten sessions that end in one way leave no link, scanner, watch, hold or consumer behind, nor a task."""
+    """Ten sessions that end in one way leave no link, scanner, watch, hold, claim or consumer behind, nor a task."""
     async with raw_replica(talk) as replica:
-        candidate = Candidate(id=1, name="a", url=replica.url, primary=True, available=True, stale=False)
-
-        async def ranked() -> list[Candidate]:
-            return [candidate]
-
-        monkeypatch.setattr(search, "ranked_replicas", ranked)
+        await sync_to_async(add_replica, thread_sensitive=False)(url=replica.url, max_sessions=None)
+        placement = process.placement()
+        await placement.ready()
         before, tasks = live(), len(asyncio.all_tasks())
         for _ in range(10):
             async with session() as client:
                 await use(client)
-        async with asyncio.timeout(10):
-            while len(asyncio.all_tasks()) > tasks:
-                await asyncio.sleep(0.01)
-        assert live() == before
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(10):
+                while len(asyncio.all_tasks()) > tasks or live() != before:
+                    await asyncio.sleep(0.01)
+        assert (live(), len(asyncio.all_tasks())) == (before, tasks)
+        assert await sync_to_async(lambda: (Session.objects.count(), Session.objects.filter(LIVE).count()))() == (10, 0)
+        await placement.stop()
 
 
 async def test_the_count_can_fail(without_collector: None) -> None:

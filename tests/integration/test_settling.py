@@ -196,14 +196,14 @@ def test_a_length_of_0_means_that_nobody_waits() -> None:
 
 
 def test_who_was_refused_is_in_the_log_and_never_in_the_line() -> None:
-    """Its row is over from the beginning, and what comes of its ending changes nothing."""
+    """Its row is over from the beginning; its ending only adds what its client was told."""
     configure(queue_max_length=0)
     add_replica(max_sessions=1)
     process = Process()
     _, refused = process.place(2)
-    at = row(refused).ended_at
-    process.settle(endings=[ending(refused, "later")])
-    assert (row(refused).ended_at, row(refused).why) == (at, QUEUE_FULL)
+    assert (row(refused).why, row(refused).ended_at is None) == (QUEUE_FULL, False)
+    process.settle(endings=[ending(refused, QUEUE_FULL, code=1013)])
+    assert (row(refused).why, row(refused).close_code) == (QUEUE_FULL, 1013)
     assert live() == 1
 
 
