@@ -6,6 +6,7 @@ Called by the consumer, once and again until the session has begun. Must not end
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -120,12 +121,20 @@ class Search:
         left = settings.ROUTER_FAILOVER_TIMEOUT_SECONDS - self._attempting_seconds
         timeout = min(settings.ROUTER_CONNECT_TIMEOUT_SECONDS, left)
         began = time.monotonic()
-        try:
-            async with asyncio.timeout(timeout):
-                async with paced(seat):
-                    return await open_replica(seat.url, self._handshake, timeout - (time.monotonic() - began))
-        except TimeoutError as late:
-            raise ReplicaUnreachable("no turn to connect in its slow start", its_fault=False) from late
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(timeout):
+                    await stack.enter_async_context(paced(seat))
+            except TimeoutError as late:
+                raise ReplicaUnreachable("no turn to connect in its slow start", its_fault=False) from late
+            remaining = timeout - (time.monotonic() - began)
+            try:
+                return await open_replica(seat.url, self._handshake, remaining)
+            except ReplicaUnreachable as fault:
+                fault.its_fault = (
+                    fault.its_fault and remaining >= timeout / 2
+                )  # else its turn came late: it had no fair chance
+                raise
 
     def _refusal(self, reason: str) -> Ending:
         if reason in (EXHAUSTED, QUEUE_FULL) and self._rejection is not None:
