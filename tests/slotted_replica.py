@@ -46,11 +46,15 @@ Serve = Callable[[Stay], Awaitable[None]]
 
 @dataclass
 class SlottedReplica:
-    """`mode`: serve, reject (session_rejected, 1013) or hang (no answer to the handshake). See also `refuse`."""
+    """`mode`: serve, reject (session_rejected, 1013), strict (reject beyond `really` sessions) or hang (no answer).
+
+    See also `refuse` and `die`.
+    """
 
     slots: int
     serve: Serve
     mode: str = "serve"
+    really: int = 0
     url: str = ""
     stays: list[Stay] = field(default_factory=list)
     most: int = 0  # sessions at once, counted at each handshake
@@ -104,7 +108,7 @@ class SlottedReplica:
                 await reader.read(-1)
                 return
             answer = await handshake_answer(reader)
-            if self.mode == "reject":
+            if self.mode == "reject" or (self.mode == "strict" and len(self.live) >= self.really):
                 self.rejected += 1
                 writer.write(answer + frame(TEXT, REJECTION.encode()) + close_frame(1013, "session_rejected"))
                 await Peer(reader, writer, client=False).rest()

@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +24,7 @@ from pytest_django.plugin import DjangoDbBlocker
 from proxy.models import LIVE, RouterProcess, Session
 from replicas.models import PlacementRecord, Replica, ReplicaHealth, RouterSettings
 from routerproject.databases import from_url
-from tests.acceptance.servers import APPLICATION, COMMANDS, Router
+from tests.acceptance.servers import APPLICATION, Router
 from tests.ports import free_port
 from tests.processes import BIN, manage, running
 from tests.slotted_replica import SlottedReplica
@@ -47,23 +50,31 @@ class Cluster:
 
     # --- processes ---
 
-    def start(self, *, ready: bool = True, **settings: Any) -> Router:
-        """One more process, with `settings` on top of the shared ones. Without `ready` it is not waited for."""
-        port = free_port()
-        program, *arguments = [part.format(port=port) for part in COMMANDS["daphne"]]
-        line = [str(BIN / program), *arguments, APPLICATION]
-        name = f"router-{next(self._numbers)}"
-        process = self._running.enter_context(running(name, line, self.var, **self.settings | settings))
+    def start(
+        self, *, ready: bool = True, fd: int | None = None, through: Sequence[str] = (), **settings: Any
+    ) -> Router:
+        """One more process, with `settings` on top of the shared ones. Without `ready` it is not waited for.
+
+        `fd`: a listening socket to take instead of a port of its own. `through`: a command that runs daphne's.
+        """
+        port = free_port() if fd is None else socket.socket(fileno=os.dup(fd)).getsockname()[1]
+        endpoint = ["-b", "127.0.0.1", "-p", str(port)] if fd is None else ["--fd", str(fd)]
+        line = [*through, str(BIN / "daphne"), *endpoint, APPLICATION]
+        name, fds = f"router-{next(self._numbers)}", [] if fd is None else [fd]
+        process = self._running.enter_context(running(name, line, self.var, fds, **self.settings | settings))
         router = Router("daphne", port, process, self.var / "router.sqlite3", self._blocker)
         self.routers.append(router)
         if ready:
-            process.wait_until(router.answers)
+            self._wait_ready(router)
         return router
 
     def start_many(self, count: int) -> None:
         """Side by side: most of a start is imports."""
         for router in [self.start(ready=False) for _ in range(count)]:
-            router.process.wait_until(router.answers)
+            self._wait_ready(router)
+
+    def _wait_ready(self, router: Router) -> None:
+        router.process.wait_for("Listening on TCP")
 
     def end(self) -> None:
         self._running.close()
@@ -82,15 +93,19 @@ class Cluster:
             finally:
                 connections[self._alias].close()
 
-    async def until(self, work: Callable[[str], Any], seconds: float = 10, what: str = "the rows") -> Any:
-        """The first true result of `work`, asked for often."""
-        async with asyncio.timeout(seconds):
-            while not (found := await self.ask(work)):
-                await asyncio.sleep(0.05)
-        return found
+    async def until(self, work: Callable[[str], Any], seconds: float = 10, what: str = "the rows") -> None:
+        """Until `work` gives something true; an AssertionError after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not await self.ask(lambda db: bool(work(db))):
+            assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+            await asyncio.sleep(0.05)
 
     async def place(self, *replicas: SlottedReplica | str, primary: bool = True, status: str = "healthy") -> None:
+<<<<<<< HEAD
         """When no session lives: make these the replicas, with the prober's verdict `status`; the first is primary."""
+=======
+        """When no session lives: make these the replicas, `status` the prober's verdict; the first is the primary."""
+>>>>>>> 5cc3089 (Show failover and dying processes: 0 of 200 fail beside a broken primary, slots back within 10 s of a kill -9)
         await self.empty()
         await self.ask(lambda db: self._place(db, replicas, primary, status))
 
