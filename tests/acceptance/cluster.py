@@ -57,7 +57,7 @@ class Cluster:
 
         `fd`: a listening socket to take instead of a port of its own. `through`: a command that runs daphne's.
         """
-        port = free_port() if fd is None else socket.socket(fileno=os.dup(fd)).getsockname()[1]
+        port = free_port() if fd is None else _port_of(fd)
         endpoint = ["-b", "127.0.0.1", "-p", str(port)] if fd is None else ["--fd", str(fd)]
         line = [*through, str(BIN / "daphne"), *endpoint, APPLICATION]
         name, fds = f"router-{next(self._numbers)}", [] if fd is None else [fd]
@@ -168,6 +168,12 @@ class Cluster:
         await self.until(
             lambda db: not Session.objects.using(db).filter(LIVE).exists(), seconds, "the end of all sessions"
         )
+
+
+def _port_of(fd: int) -> int:
+    with socket.socket(fileno=os.dup(fd)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
 
 
 @contextlib.contextmanager
