@@ -70,44 +70,53 @@ def set_draining(process: int) -> None:
 
 def retire(process: int) -> None:
     """A process ends in order, its sessions before it."""
-    _end(process, "stopped")
+    with turn():
+        _end(process, "stopped")
 
 
 def bury(process: int, seen_beat: int) -> bool:
     """End a dead process and its sessions, unless it has counted up since; give whether it was ended."""
     with turn():
-        dead = RouterProcess.objects.filter(pk=process, beat=seen_beat, ended_at=None)
-        if not dead.exists():
-            return False
-        _end(process, VANISHED)
-        return True
+        return _end(process, VANISHED, beat=seen_beat)
 
 
-def _end(process: int, why: str) -> None:
+def _end(process: int, why: str, **as_seen: int) -> bool:
     now = timezone.now()
-    RouterProcess.objects.filter(pk=process, ended_at=None).update(ended_at=now, why=why)
+    # Compare and set: beats take no turn, and one may come at any moment.
+    if not RouterProcess.objects.filter(pk=process, ended_at=None, **as_seen).update(ended_at=now, why=why):
+        return False
     Session.objects.filter(LIVE, process=process).update(ended_at=now, ended_by="router", why=why)
+    return True
 
 
 def reclaim(process: int, claims: Sequence[Claim]) -> list[Claim]:
-    """A process that was ended begins anew; gives those of its `claims` for whom there is no room any more."""
+    """A process that was ended begins anew; gives those of its `claims` for whom there is no room any more.
+
+    One whose slot was given by another process just before, and is another's now, has lost nothing that it knows of: it
+    stands in the line again.
+    """
     with turn():
         ended = RouterProcess.objects.filter(pk=process, ended_at__isnull=False)
         if not ended.update(ended_at=None, why="", beat=F("beat") + 1):
             return []
         sessions = live_by_server()
         slots = {rules.same_replica(replica.url): replica.slots for replica in Replica.objects.with_health()}
+        known = {claim.id: claim for claim in claims if claim.id is not None}
         lost: list[Claim] = []
         kept: list[int] = []
-        for claim in sorted(claims, key=lambda claim: claim.id or 0):
-            server = rules.same_replica(claim.seat.url) if claim.seat is not None else ""
+        waits: list[int] = []
+        for id, url in Session.objects.filter(pk__in=list(known)).order_by("id").values_list("id", "url"):
+            server = rules.same_replica(url) if url is not None else ""
             room = slots.get(server)
-            if server and room is not None and sessions[server] >= room:
-                lost.append(claim)
-            elif claim.id is not None:
+            if room is None or sessions[server] < room:
                 sessions[server] += 1
-                kept.append(claim.id)
-        Session.objects.filter(pk__in=kept).update(ended_at=None, ended_by="", why="")
+                kept.append(id)
+            elif known[id].seat is not None:
+                lost.append(known[id])
+            else:
+                waits.append(id)
+        Session.objects.filter(pk__in=waits).update(url=None, replica=None, replica_name="", placed_at=None)
+        Session.objects.filter(pk__in=kept + waits).update(ended_at=None, ended_by="", why="")
         return lost
 
 
@@ -117,9 +126,9 @@ def end_strays(process: int, known: Collection[int]) -> int:
     A write can come through after it was given up: the connection was lost, or the server slow. Its slot must not leak.
     """
     live = Session.objects.filter(LIVE, process=process)
-    if live.count() <= len(known):
-        return 0
     strays = set(live.values_list("pk", flat=True)) - set(known)
+    if not strays:
+        return 0
     return Session.objects.filter(LIVE, pk__in=strays).update(
         ended_at=timezone.now(), ended_by="router", why="given up"
     )
