@@ -29,6 +29,8 @@ BEAT_SECONDS = 1.0
 # 10 s of its end (faults.md 55), and a loop that stalls for 5 s kills nobody (58).
 DEAD_SECONDS = 7.5
 VANISHED = "router process vanished"
+# So many rows of the history of deleted replicas are cleared at a time.
+PURGE_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -135,8 +137,18 @@ def end_strays(process: int, known: Collection[int]) -> int:
 
 
 def purge_replicas() -> None:
-    """Let go of deleted replicas whose last session has ended."""
-    if Replica.everything.deleted().exists():
+    """Let go of deleted replicas whose last session has ended; of their history some rows at a time.
+
+    The sessions that a replica ever had name it, and there may be a million: to clear that in the one statement that
+    deletes it takes longer than a database may take for one, and all placement would wait for the turn.
+    """
+    deleted = Replica.everything.deleted().exclude(pk__in=live_by_replica()).values_list("pk", flat=True)
+    if not (gone := list(deleted)):
+        return
+    history = Session.objects.filter(replica__in=gone, ended_at__isnull=False).order_by()
+    some = list(history.values_list("pk", flat=True)[:PURGE_ROWS])
+    Session.objects.filter(pk__in=some).update(replica=None)
+    if len(some) < PURGE_ROWS:
         with turn():
             Replica.everything.purge_deleted(live_by_replica())
 

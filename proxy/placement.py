@@ -195,8 +195,8 @@ class Placement:
                 if tick or self._look_due:
                     await self._look()
                 if loop.time() >= tidy_at:
+                    tidy_at = loop.time() + TIDY_SECONDS  # also after a fault: turns are not to wait for each try
                     await self._tidy()
-                    tidy_at = loop.time() + TIDY_SECONDS
             except DatabaseFault:  # logged
                 await asyncio.sleep(RETRY_SECONDS)
             except ProcessEnded:
