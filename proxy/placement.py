@@ -252,7 +252,8 @@ class Placement:
             elif settled.stranded:
                 waiter.refuse(NO_HEALTHY_REPLICA)
             elif waiter.in_line_since is None:
-                waiter.in_line_since = now
+                # From its first wait on: a replica that rejects each session it gets would have it wait for ever.
+                waiter.in_line_since = claim.waits_since = now if claim.waits_since is None else claim.waits_since
                 self._look_soon()
             elif batch:
                 self._line_moved()

@@ -101,11 +101,7 @@ class Cluster:
             await asyncio.sleep(0.05)
 
     async def place(self, *replicas: SlottedReplica | str, primary: bool = True, status: str = "healthy") -> None:
-<<<<<<< HEAD
-        """When no session lives: make these the replicas, with the prober's verdict `status`; the first is primary."""
-=======
         """When no session lives: make these the replicas, `status` the prober's verdict; the first is the primary."""
->>>>>>> 5cc3089 (Show failover and dying processes: 0 of 200 fail beside a broken primary, slots back within 10 s of a kill -9)
         await self.empty()
         await self.ask(lambda db: self._place(db, replicas, primary, status))
 

@@ -33,11 +33,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoD
 
 
 async def test_a_thousand_sessions_are_served_in_order_of_arrival(cluster: Cluster) -> None:
-<<<<<<< HEAD
-    """100 clients at once on 5 replicas × 2 slots, 30 of them go on coming: nothing overbooked, overtaken or idle."""
-=======
     """100 clients at once on 5 replicas × 2 slots, 30 of whom go on coming: no overbooking, overtaking or idling."""
->>>>>>> 5cc3089 (Show failover and dying processes: 0 of 200 fail beside a broken primary, slots back within 10 s of a kill -9)
     async with slotted_replicas(5, slots=2) as replicas:
         await cluster.configure()
         await cluster.place(*replicas)

@@ -1,0 +1,90 @@
+"""How long a session waits for a seat, and what is written of it: one process's placement and a real database."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from django.db import connection
+from django.utils import timezone
+
+from proxy.line import Refused
+from proxy.models import Session
+from proxy.placement import QUEUE_TIMEOUT, Placement
+from proxy.settling import QUEUE_FULL, Claim, Ended
+from replicas import passive
+from replicas.models import Replica, ReplicaHealth, RouterSettings
+from replicas.passive import Outcome
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+async def db(work: Callable[[], Any]) -> Any:
+    """Beside the loop, as it would be in another process."""
+
+    def apart() -> Any:
+        try:
+            return work()
+        finally:
+            connection.close()
+
+    return await asyncio.to_thread(apart)
+
+
+def prepare(**configured: float) -> None:
+    replica = Replica.objects.create(url="http://a", max_sessions=1)
+    ReplicaHealth.objects.create(replica=replica, url=replica.url, status="healthy", checked_at=timezone.now())
+    RouterSettings.objects.create(pk=1, **configured)
+
+
+@pytest_asyncio.fixture
+async def placement() -> AsyncIterator[Placement]:
+    made = Placement(lambda uid, reason: None)
+    yield made
+    await made.stop()
+
+
+def new_claim() -> Claim:
+    return Claim(uuid.uuid4().hex, "127.0.0.1:1", None, timezone.now())
+
+
+def say_nothing(position: int, depth: int) -> None: ...
+
+
+async def test_who_is_rejected_again_and_again_waits_no_longer_than_others(
+    placement: Placement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line's bound is of all its waits together, or a replica that rejects all would keep it for ever."""
+    monkeypatch.setattr(passive, "FULL_SECONDS", 0.2)
+    monkeypatch.setattr(passive, "MAX_FULL_SECONDS", 0.2)
+    await db(lambda: prepare(queue_timeout_seconds=1.5))
+    claim, seats = new_claim(), 0
+
+    async def try_on() -> None:
+        nonlocal seats
+        while True:
+            seat = await placement.seat(claim, say_nothing)
+            seats += 1
+            placement.learned(seat.replica, Outcome.REJECTED)
+
+    with pytest.raises(Refused) as refused:
+        await asyncio.wait_for(try_on(), 10)
+    assert refused.value.reason == QUEUE_TIMEOUT
+    assert seats > 1
+
+
+async def test_the_log_of_one_that_was_refused_has_its_close_code(placement: Placement) -> None:
+    """Its row is over when it is written: what its session says at the end comes too late."""
+    await db(lambda: prepare(queue_max_length=0))
+    await placement.seat(new_claim(), say_nothing)
+    refused = new_claim()
+    with pytest.raises(Refused):
+        await placement.seat(refused, say_nothing)
+    placement.ended(Ended(refused, timezone.now(), "router", QUEUE_FULL, 1013))
+    await placement.stop()
+    row = await db(lambda: Session.objects.get(uid=refused.uid))
+    assert (row.ended_by, row.why, row.close_code) == ("router", QUEUE_FULL, 1013)
