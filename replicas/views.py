@@ -36,6 +36,7 @@ class Fleet:
     """What one read of the database says."""
 
     replicas: list[Replica]
+    sessions: dict[int, int]  # live, by the replica's id
     stale_after: timedelta
     beaten_at: datetime | None  # the prober's last sign of life
 
@@ -54,8 +55,7 @@ async def status(request: HttpRequest) -> JsonResponse:
     fleet = await _read_fleet()
     if fleet is None:
         return JsonResponse({"error": "the database does not answer"}, status=503)
-    now = timezone.now()
-    return JsonResponse({"replicas": [_shown(r, r.is_stale(now, fleet.stale_after)) for r in fleet.replicas]})
+    return JsonResponse({"replicas": [_shown(replica, fleet) for replica in fleet.replicas]})
 
 
 @never_cache
@@ -94,7 +94,8 @@ async def _read_fleet() -> Fleet | None:
 def _read() -> Fleet | None:
     try:
         return Fleet(
-            replicas=list(Replica.objects.with_health()),
+            replicas=list(Replica.objects.with_health().select_related("health", "record")),
+            sessions=signals.live_sessions(),
             stale_after=RouterSettings.current().stale_after,
             beaten_at=ProberLease.objects.filter(epoch__gt=0).values_list("beaten_at", flat=True).first(),
         )
@@ -115,8 +116,8 @@ def _prober_state(fleet: Fleet) -> str:
     return "ok" if beats or probes else "stale"
 
 
-def _shown(replica: Replica, stale: bool) -> dict[str, Any]:
-    seen = replica.observed or ReplicaHealth()
+def _shown(replica: Replica, fleet: Fleet) -> dict[str, Any]:
+    seen, now = replica.observed or ReplicaHealth(), timezone.now()
     return {
         "url": replica.url,
         "primary": replica.primary,
@@ -130,7 +131,11 @@ def _shown(replica: Replica, stale: bool) -> dict[str, Any]:
         "max_sessions": replica.max_sessions,
         "available": replica.available,
         "checked_at": _unix(seen.checked_at),
-        "stale": stale,
+        "stale": replica.is_stale(now, fleet.stale_after),
+        "sessions": fleet.sessions.get(replica.pk, 0),
+        "slots": replica.slots,
+        "ejected": replica.passive.ejected(now.timestamp()),
+        "full": replica.passive.full(now.timestamp()),  # as it said itself: it has rejected a session
         "consecutive_successes": seen.consecutive_successes,
         "reported_slots": seen.reported_slots,
         "reported_sessions": seen.reported_sessions,

@@ -11,7 +11,8 @@ from django.test import Client, override_settings
 from django.utils import timezone
 
 from proxy import process
-from replicas.models import ProberLease, Replica, ReplicaHealth
+from proxy.models import Session
+from replicas.models import PlacementRecord, ProberLease, Replica, ReplicaHealth
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -48,11 +49,26 @@ def test_status_has_the_contracts_keys(client: Client) -> None:
             "last_latency_ms": 2.5,
             "consecutive_failures": 0,
             "stale": False,
+            "sessions": 0,
+            "slots": None,
+            "ejected": False,
+            "full": False,
         }
         == first
     )
     assert (second["status"], second["last_ok_at"], second["last_latency_ms"]) == ("unknown", None, None)
     assert second["stale"] is True
+
+
+def test_status_shows_what_sessions_found_and_how_many_there_are(client: Client) -> None:
+    """Its slots, how many are taken, and whether placement passes it over for a while."""
+    now = timezone.now()
+    made = replica(max_sessions=2)
+    PlacementRecord.objects.create(replica=made, ejected_until=now.timestamp() + 30, full_until=now.timestamp() + 5)
+    for ended_at in (None, now):
+        Session.objects.create(uid=str(ended_at), replica=made, url=made.url, opened_at=now, ended_at=ended_at)
+    shown = client.get("/status").json()["replicas"][0]
+    assert [shown[key] for key in ("sessions", "slots", "ejected", "full")] == [1, 2, True, True]
 
 
 def test_status_shows_no_error_text(client: Client) -> None:
