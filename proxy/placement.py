@@ -39,8 +39,6 @@ LINE_SECONDS = 0.1
 # After a fault of the database, before the next try.
 RETRY_SECONDS = 0.25
 TIDY_SECONDS = 10.0
-# A turn that fails for another reason than that the database is away is given up after so many tries.
-MAX_TRIES = 3
 
 QUEUE_TIMEOUT, ROUTER_DRAINING, SLOT_LOST = "queue_timeout", "router_draining", "slot_lost"
 
@@ -65,6 +63,7 @@ class Placement:
         self._deadlines = Deadlines(end_session)
         # What the next turn is about. Bounded by the sessions there are: while the database is away none is added.
         self._batch = Batch()
+        self._singly = 0  # so many things are settled one by one, because one of them has failed a turn
         self._waiters: dict[str, Waiter] = {}
         self._claims: dict[str, Claim] = {}  # all live sessions of this process
         self._due = asyncio.Event()
@@ -72,7 +71,6 @@ class Placement:
         self._moved: asyncio.TimerHandle | None = None
         self._looked = asyncio.Event()
         self._draining = False
-        self._tries = 0
         self._others: dict[int, Stillness] = {}
         self._anew = asyncio.Lock()
         self._life: asyncio.Task[None] | None = None
@@ -146,12 +144,13 @@ class Placement:
             return
         self._life.cancel()
         await asyncio.wait({self._life})
-        with contextlib.suppress(DatabaseFault, ProcessEnded):
-            if self.process is not None:
-                batch = self._take()
-                batch.arrivals, batch.returns = [], []
-                await self._database(partial(settle, self.process, batch), writes=True)
-                await self._database(partial(census.retire, self.process), writes=True)
+        if self.process is not None:
+            self._singly = 0
+            batch = self._take()
+            batch.arrivals, batch.returns = [], []
+            for work in (partial(settle, self.process, batch), partial(census.retire, self.process)):
+                with contextlib.suppress(DatabaseFault, ProcessEnded):
+                    await self._database(work, writes=True)
         await self._database.close()
 
     async def _live(self) -> None:
@@ -210,6 +209,10 @@ class Placement:
         over = {ended.claim.uid for ended in batch.endings}
         batch.arrivals = [claim for claim in batch.arrivals if claim.uid in self._waiters]
         batch.returns = [claim for claim in batch.returns if claim.uid not in over]
+        if self._singly and len(batch) > 1:
+            self._batch, batch = batch, batch.take_one()
+            self._due.set()
+        self._singly = max(0, self._singly - 1)
         return batch
 
     async def _settle(self) -> None:
@@ -217,23 +220,22 @@ class Placement:
         batch = self._take()
         try:
             settled = await self._database(partial(settle, self.process, batch), writes=True)
-        except (DatabaseFault, ProcessEnded) as fault:
-            self._put_back(batch, fault)
+        except (OperationalError, InterfaceError, ProcessEnded):
+            # What has ended is written when the database answers again. Arrivals wait for that, but not for long.
+            self._batch.put_back(batch)
             raise
-        self._tries = 0
+        except Exception:
+            # One session's trouble, or a replica that was deleted in this moment: the others are settled without it.
+            if not batch:
+                raise
+            logger.exception("placement: a turn about %d has failed", len(batch))
+            if len(batch) > 1:
+                self._singly = len(batch)
+                self._batch.put_back(batch)
+                self._due.set()
+            return
         self._deliver(batch, settled)
         self._nudges.send(seated=settled.seated, moved=settled.moved)
-
-    def _put_back(self, batch: Batch, fault: Exception) -> None:
-        """What has ended is written when the database answers again. Arrivals wait for that, but not for long."""
-        if not isinstance(fault, OperationalError | InterfaceError | ProcessEnded):
-            self._tries += 1  # a replica that is deleted at this moment, and next time gone; or what will fail again
-        if self._tries < MAX_TRIES:
-            self._batch.put_back(batch)
-            return
-        # Its endings are written by the next tidying, as strays; its arrivals hear that placement is away.
-        logger.error("a turn about %d sessions cannot be written", len(batch.arrivals + batch.returns), exc_info=fault)
-        self._tries = 0
 
     def _deliver(self, batch: Batch, settled: Settled) -> None:
         for claim in batch.arrivals:

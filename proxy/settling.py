@@ -105,8 +105,18 @@ class Batch:
         self.arrivals[:0], self.returns[:0] = earlier.arrivals, earlier.returns
         self.endings[:0], self.outcomes[:0] = earlier.endings, earlier.outcomes
 
-    def __bool__(self) -> bool:
-        return bool(self.arrivals or self.returns or self.endings or self.outcomes)
+    def take_one(self) -> Batch:
+        """One thing of it, endings first."""
+        one = Batch(again=self.again)
+        pairs = [(self.endings, one.endings), (self.returns, one.returns), (self.arrivals, one.arrivals)]
+        for mine, its in [*pairs, (self.outcomes, one.outcomes)]:
+            if mine:
+                its.append(mine.pop(0))  # type: ignore[attr-defined]  # both are of the same kind
+                break
+        return one
+
+    def __len__(self) -> int:
+        return len(self.arrivals) + len(self.returns) + len(self.endings) + len(self.outcomes)
 
 
 @dataclass
