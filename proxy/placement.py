@@ -292,11 +292,8 @@ class Placement:
         now = asyncio.get_running_loop().time()
         places = {id: place for place, id in enumerate(seen.line, 1)}
         for id, waiter in waiting.items():
-            since = waiter.in_line_since
             if id in seen.seats:
                 waiter.give(seen.seats[id])
-            elif since is not None and now - since > seen.settings.queue_timeout_seconds:
-                waiter.refuse(QUEUE_TIMEOUT)
             elif id in places:
                 waiter.hear(places[id], len(seen.line), now)
         self._deadlines.see(seen.drains, self._claims.values(), now)
@@ -305,12 +302,16 @@ class Placement:
                 self._end_session(claim.uid, seen.disconnects[claim.id])
 
     async def _remind(self) -> None:
-        """Apart from the looks: they stand still while the database is away, and clients wait on."""
-        loop = asyncio.get_running_loop()
+        """Those in the line hear that they wait, and when it is too long, also while the database does not answer."""
         while True:
-            for waiter in self._waiters.values():
-                waiter.remind(loop.time())
             await asyncio.sleep(LOOK_SECONDS)
+            now = asyncio.get_running_loop().time()
+            for waiter in list(self._waiters.values()):
+                since = waiter.in_line_since
+                if since is not None and now - since > self.settings.queue_timeout_seconds:
+                    waiter.refuse(QUEUE_TIMEOUT)
+                else:
+                    waiter.remind(now)
 
     # --- the census ---
 
