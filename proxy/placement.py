@@ -224,6 +224,9 @@ class Placement:
             # What has ended is written when the database answers again. Arrivals wait for that, but not for long.
             self._batch.put_back(batch)
             raise
+        except asyncio.CancelledError:
+            self._batch.put_back(batch)  # its thread goes on: what it does not do is for `stop`, or for the next turn
+            raise
         except Exception:
             # One session's trouble, or a replica that was deleted in this moment: the others are settled without it.
             if not batch:

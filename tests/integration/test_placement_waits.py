@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from django.db import connection
+from django.db import OperationalError, connection
 from django.utils import timezone
 
+from proxy import placement as module
 from proxy.line import Refused
 from proxy.models import Session
 from proxy.placement import QUEUE_TIMEOUT, Placement
@@ -45,7 +47,8 @@ def prepare(**configured: float) -> None:
 async def placement() -> AsyncIterator[Placement]:
     made = Placement(lambda uid, reason: None)
     yield made
-    await made.stop()
+    if made._life is not None and not made._life.done():
+        await made.stop()
 
 
 def new_claim() -> Claim:
@@ -84,7 +87,30 @@ async def test_the_log_of_one_that_was_refused_has_its_close_code(placement: Pla
     refused = new_claim()
     with pytest.raises(Refused):
         await placement.seat(refused, say_nothing)
-    placement.ended(Ended(refused, timezone.now(), "router", QUEUE_FULL, 1013))
-    await placement.stop()
     row = await db(lambda: Session.objects.get(uid=refused.uid))
     assert (row.ended_by, row.why, row.close_code) == ("router", QUEUE_FULL, 1013)
+
+
+async def test_an_ending_whose_turn_fails_while_the_process_stops_is_written(
+    placement: Placement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The turn goes on in its thread when its task is cancelled; what it was about is not forgotten."""
+    await db(prepare)
+    claim = new_claim()
+    await placement.seat(claim, say_nothing)
+    begun, end = threading.Event(), threading.Event()
+    settle = module.settle
+
+    def fail(*_: object) -> None:
+        monkeypatch.setattr(module, "settle", settle)
+        begun.set()
+        end.wait(10)
+        raise OperationalError("locked")
+
+    monkeypatch.setattr(module, "settle", fail)
+    placement.ended(Ended(claim, timezone.now(), "client", "closed", 4001))
+    await asyncio.to_thread(begun.wait, 10)
+    asyncio.get_running_loop().call_later(0.1, end.set)
+    await placement.stop()
+    row = await db(lambda: Session.objects.get(uid=claim.uid))
+    assert (row.ended_by, row.why, row.close_code) == ("client", "closed", 4001)
