@@ -136,6 +136,17 @@ def end_strays(process: int, known: Collection[int]) -> int:
     )
 
 
+def lost_slots(process: int, seated: Collection[int]) -> set[int]:
+    """Those of `seated` that have no slot any more though their process is not given up.
+
+    Where the answer to a claim of ours was lost, or someone ended rows by hand: the slots are others' by now.
+    """
+    with turn():
+        if not RouterProcess.objects.filter(pk=process, ended_at=None).exists():
+            return set()  # they are claimed again first
+        return set(seated) - set(Session.objects.filter(LIVE, process=process).values_list("pk", flat=True))
+
+
 def purge_replicas() -> None:
     """Let go of deleted replicas whose last session has ended; of their history some rows at a time.
 

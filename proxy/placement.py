@@ -257,7 +257,6 @@ class Placement:
             elif settled.stranded:
                 waiter.refuse(NO_HEALTHY_REPLICA)
             elif waiter.in_line_since is None:
-                # From its first wait on: a replica that rejects each session it gets would have it wait for ever.
                 waiter.in_line_since = claim.waits_since = now if claim.waits_since is None else claim.waits_since
                 self._look_soon()
             elif batch:
@@ -270,6 +269,10 @@ class Placement:
         known += [ended.claim.id for ended in self._batch.endings if ended.claim.id is not None]
         if number := await self._database(partial(census.end_strays, self.process, known), writes=True):
             logger.warning("%d sessions that a lost connection had left behind are ended", number)
+        seated = {claim.id: claim.uid for claim in self._claims.values() if claim.id and claim.seat}
+        for id in await self._database(partial(census.lost_slots, self.process, list(seated)), writes=True):
+            if seated[id] in self._claims:
+                self._end_session(seated[id], SLOT_LOST)
         await self._database(census.purge_replicas, writes=True)
 
     # --- looks ---

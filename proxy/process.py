@@ -20,7 +20,7 @@ logger = logging.getLogger("proxy.process")
 
 # What is left at a drain's deadline is closed over so long, so that not all clients come back in one moment.
 SPREAD_SECONDS = 5.0
-# To write down what has ended, at the end; what is not written then is found by the other processes.
+# To write down that we drain, and at the end what has ended; what is not written then is found by the other processes.
 STOP_SECONDS = 2.0
 DRAIN_REASON = "router_shutdown"
 
@@ -75,7 +75,9 @@ async def drain() -> None:
     if not settings.ROUTER_DRAIN_SECONDS:
         return
     logger.warning("draining: %d sessions go on for up to %g s", len(_carried), settings.ROUTER_DRAIN_SECONDS)
-    await placement().drain()
+    with contextlib.suppress(TimeoutError):  # a database that is frozen must not have us outlast who waits for our end
+        async with asyncio.timeout(STOP_SECONDS):
+            await placement().drain()
     await _all_gone(settings.ROUTER_DRAIN_SECONDS)
     left = list(_carried)
     for uid in left:

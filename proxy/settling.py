@@ -70,7 +70,8 @@ class Claim:
     seat: Seat | None = None
     position: int | None = None  # the last one its client was told, in this wait or an earlier one
     avoid: dict[int, float] = field(default_factory=dict)  # replica → when it failed this session, Unix seconds
-    waits_since: float | None = None  # when it first stood in the line, in the loop's time
+    # When it first stood in the line, in the loop's time: a replica that rejects all would have it wait for ever else.
+    waits_since: float | None = None
 
 
 @dataclass(frozen=True)

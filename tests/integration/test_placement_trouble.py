@@ -1,4 +1,4 @@
-"""How long a session waits for a seat, and what is written of it: one process's placement and a real database."""
+"""What one process's placement does where much goes wrong: long waits, lost answers, an end in the midst of a turn."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from django.conf import settings
 from django.db import OperationalError, connection
 from django.utils import timezone
 
 from proxy import placement as module
+from proxy import process
 from proxy.line import Refused
 from proxy.models import Session
-from proxy.placement import QUEUE_TIMEOUT, Placement
+from proxy.placement import QUEUE_TIMEOUT, SLOT_LOST, Placement
 from proxy.settling import QUEUE_FULL, Claim, Ended
 from replicas import passive
 from replicas.models import Replica, ReplicaHealth, RouterSettings
@@ -114,3 +116,47 @@ async def test_an_ending_whose_turn_fails_while_the_process_stops_is_written(
     await placement.stop()
     row = await db(lambda: Session.objects.get(uid=claim.uid))
     assert (row.ended_by, row.why, row.close_code) == ("client", "closed", 4001)
+
+
+async def test_a_session_whose_slot_is_others_by_now_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by the next tidying; one that has its slot, and one that waits, go on."""
+    monkeypatch.setattr(module, "TIDY_SECONDS", 0.2)
+    told: list[tuple[str, str]] = []
+    placement = Placement(lambda uid, reason: told.append((uid, reason)))
+    await db(prepare)
+    await db(lambda: Replica.objects.update(max_sessions=2))
+    lost, kept = new_claim(), new_claim()
+    for claim in (lost, kept):
+        await placement.seat(claim, say_nothing)
+    waits = asyncio.create_task(placement.seat(new_claim(), say_nothing))
+    await asyncio.sleep(0.5)
+    assert told == []
+    await db(lambda: Session.objects.filter(uid=lost.uid).update(ended_at=timezone.now()))
+    async with asyncio.timeout(10):
+        while not told:
+            await asyncio.sleep(0.05)
+    assert set(told) == {(lost.uid, SLOT_LOST)}
+    waits.cancel()
+    await placement.stop()
+
+
+async def test_a_drain_does_not_wait_for_a_database_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stops the process waits for its end so long and no longer; that it drains is written for people only."""
+    monkeypatch.setattr(process, "draining", False)  # for afterwards
+    monkeypatch.setattr(process, "STOP_SECONDS", 0.3)
+    monkeypatch.setattr(settings, "ROUTER_DRAIN_SECONDS", 0.1)
+    begun, end = threading.Event(), threading.Event()
+
+    def beat(process: int) -> dict[int, int]:
+        begun.set()
+        end.wait(10)
+        return {}
+
+    monkeypatch.setattr(module.census, "beat", beat)
+    process.begin()
+    await asyncio.to_thread(begun.wait, 10)
+    began = asyncio.get_running_loop().time()
+    await process.drain()
+    assert asyncio.get_running_loop().time() - began < 2
+    end.set()
+    await process.placement().stop()
