@@ -42,6 +42,10 @@ REFUSALS: dict[str, Callable[[], Ending]] = {
 }
 
 
+class _NoTurn(Exception):
+    """A replica in slow start has its connects one after the other, and ours did not come up in time."""
+
+
 class Search:
     """One session's."""
 
@@ -59,6 +63,7 @@ class Search:
         self._client, self._handshake, self._farewell = client, handshake, farewell
         self._attempting_seconds = 0.0
         self._rejection: Ending | None = None
+        self._without_turn: set[int] = set()  # replicas that are avoided because they have not come to us
 
     async def next(self) -> Found:
         """The next replica that accepts; where the client leaves first, nothing is left open."""
@@ -96,12 +101,21 @@ class Search:
                 logger.warning("session %s: the database does not answer", self._log.id)
                 return errors.router_unavailable()
             except Refused as refused:
+                if refused.reason == EXHAUSTED and self._without_turn:
+                    # They have not failed and there is no other: their slots are free, and our turn will come.
+                    for avoided in self._without_turn:
+                        self._claim.avoid.pop(avoided, None)
+                    self._without_turn.clear()
+                    continue
                 return self._refusal(refused.reason)
             if self._attempting_seconds >= settings.ROUTER_FAILOVER_TIMEOUT_SECONDS:
                 return self._refusal(EXHAUSTED)
             began = time.monotonic()
             try:
                 replica = await self._attempt(seat)
+            except _NoTurn:
+                self._avoid()  # another one may be free
+                self._without_turn.add(seat.replica)
             except ReplicaUnreachable as fault:
                 self._log.attempt_failed(seat.name, str(fault))
                 self._avoid()
@@ -118,23 +132,17 @@ class Search:
                 self._attempting_seconds += time.monotonic() - began
 
     async def _attempt(self, seat: Seat) -> WireLink:
+        """Raises _NoTurn, ReplicaUnreachable or ReplicaRefused. A connect has its whole time from when its turn comes:
+        with what a wait has left of it, a replica that is only new would seem to hang, and be ejected."""
         left = settings.ROUTER_FAILOVER_TIMEOUT_SECONDS - self._attempting_seconds
         timeout = min(settings.ROUTER_CONNECT_TIMEOUT_SECONDS, left)
-        began = time.monotonic()
-        async with contextlib.AsyncExitStack() as stack:
+        async with contextlib.AsyncExitStack() as turn:
             try:
                 async with asyncio.timeout(timeout):
-                    await stack.enter_async_context(paced(seat))
+                    await turn.enter_async_context(paced(seat))
             except TimeoutError as late:
-                raise ReplicaUnreachable("no turn to connect in its slow start", its_fault=False) from late
-            remaining = timeout - (time.monotonic() - began)
-            try:
-                return await open_replica(seat.url, self._handshake, remaining)
-            except ReplicaUnreachable as fault:
-                fault.its_fault = (
-                    fault.its_fault and remaining >= timeout / 2
-                )  # else its turn came late: it had no fair chance
-                raise
+                raise _NoTurn from late
+            return await open_replica(seat.url, self._handshake, timeout)
 
     def _refusal(self, reason: str) -> Ending:
         if reason in (EXHAUSTED, QUEUE_FULL) and self._rejection is not None:
