@@ -17,9 +17,9 @@ django.setup()
 
 from django.utils import timezone  # noqa: E402  (models need the setup above)
 
+from proxy.claims import Claim, Ended  # noqa: E402
 from proxy.models import RouterProcess, Session  # noqa: E402
 from proxy.placement import Placement  # noqa: E402
-from proxy.settling import Claim, Ended  # noqa: E402
 from replicas.models import Replica, ReplicaHealth  # noqa: E402
 
 

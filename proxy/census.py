@@ -16,9 +16,9 @@ from datetime import timedelta
 from django.db.models import F
 from django.utils import timezone
 
+from proxy.claims import Claim, ProcessEnded, Seat
 from proxy.fleet import live_by_server
 from proxy.models import LIVE, WAITING, RouterProcess, Session
-from proxy.settling import Claim, ProcessEnded, Seat
 from proxy.steering import live_by_replica
 from proxy.turn import turn
 from replicas import rules

@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from proxy import errors, process
 from proxy.affinity import affinity_key
+from proxy.claims import Claim
 from proxy.errors import Close, Ending
 from proxy.forwarding import Handshake, forwarded_headers, forwarded_query
 from proxy.links import TAKE_OVER, Link, TakeOver
@@ -30,7 +31,6 @@ from proxy.placement import DatabaseAway, Placement
 from proxy.relay import relay
 from proxy.search import Search
 from proxy.session import SessionLog
-from proxy.settling import Claim
 from proxy.wire import WireLink
 
 logger = logging.getLogger("proxy.session")

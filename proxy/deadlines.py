@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from proxy.census import Drain
-from proxy.settling import Claim
+from proxy.claims import Claim
 
 # So that all their clients do not come back in one moment.
 SPREAD_SECONDS = 10.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from proxy.settling import Claim, Seat
+from proxy.claims import Claim, Seat
 
 # A waiting client hears its place at least every 5 s: a timer of half a second reminds it after so long.
 TELL_SECONDS = 4.0

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from proxy.settling import Seat
+from proxy.claims import Seat
 
 
 class _Ramp:

@@ -18,14 +18,15 @@ from django.db import Error as DatabaseFault
 from django.db import InterfaceError, OperationalError
 
 from proxy import census
+from proxy.claims import NO_HEALTHY_REPLICA, Batch, Claim, Ended, ProcessEnded, Seat, Settled
 from proxy.deadlines import Deadlines
+from proxy.heart import Heart
 from proxy.line import Refused, Tell, Waiter
 from proxy.nudges import Nudges
-from proxy.settling import NO_HEALTHY_REPLICA, Batch, Claim, Ended, ProcessEnded, Seat, Settled, settle
+from proxy.settling import settle
 from replicas.database import Database
 from replicas.models import RouterSettings
 from replicas.passive import Outcome
-from replicas.stillness import Stillness
 
 logger = logging.getLogger("proxy.placement")
 
@@ -71,7 +72,7 @@ class Placement:
         self._moved: asyncio.TimerHandle | None = None
         self._looked = asyncio.Event()
         self._draining = False
-        self._others: dict[int, Stillness] = {}
+        self._heart = Heart(self._database, self._begin_anew)
         self._anew = asyncio.Lock()
         self._life: asyncio.Task[None] | None = None
 
@@ -161,7 +162,7 @@ class Placement:
                 # A side task that ends with an error ends all of them: never a placement that works by halves.
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._take_turns(), name="placement: turns")
-                    group.create_task(self._beat(self.process), name="placement: beat")
+                    group.create_task(self._heart.beat(self.process), name="placement: beat")
                     group.create_task(self._remind(), name="placement: remind the line")
                     group.create_task(self._nudges.deliver(), name="placement: send nudges")
                     group.create_task(self._nudges.listen(self.process), name="placement: hear nudges")
@@ -320,27 +321,6 @@ class Placement:
                     waiter.remind(now)
 
     # --- the census ---
-
-    async def _beat(self, process: int) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            began = loop.time()
-            try:
-                counts = await self._database(partial(census.beat, process), writes=True)
-                await self._watch(counts, began)
-            except DatabaseFault:  # logged
-                for other in self._others.values():
-                    other.forget_last_read()
-            except ProcessEnded:
-                await self._begin_anew()
-            await asyncio.sleep(census.BEAT_SECONDS)
-
-    async def _watch(self, counts: dict[int, int], now: float) -> None:
-        self._others = {process: self._others.get(process) or Stillness() for process in counts}
-        for process, count in counts.items():
-            still = self._others[process].see(count, now)
-            if still >= census.DEAD_SECONDS and await self._database(partial(census.bury, process, count), writes=True):
-                logger.warning("router process %d has vanished; its sessions are ended", process)
 
     async def _begin_anew(self) -> None:
         """Others have seen us stand still, and may have given our slots away."""

@@ -16,6 +16,7 @@ from typing import Any
 from django.conf import settings
 
 from proxy import errors
+from proxy.claims import EXHAUSTED, NO_HEALTHY_REPLICA, QUEUE_FULL, Claim, Seat
 from proxy.errors import Close, Ending
 from proxy.forwarding import Handshake
 from proxy.line import Refused
@@ -24,7 +25,6 @@ from proxy.pace import paced
 from proxy.placement import QUEUE_TIMEOUT, ROUTER_DRAINING, DatabaseAway, Placement
 from proxy.relay import client_departed
 from proxy.session import SessionLog
-from proxy.settling import EXHAUSTED, NO_HEALTHY_REPLICA, QUEUE_FULL, Claim, Seat
 from proxy.upstream import ReplicaRefused, ReplicaUnreachable, open_replica
 from proxy.wire import WireLink
 from replicas.passive import Outcome

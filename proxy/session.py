@@ -12,10 +12,10 @@ from datetime import datetime
 
 from django.utils import timezone
 
+from proxy.claims import Claim, Ended
 from proxy.errors import Ending
 from proxy.links import Link
 from proxy.process import placement
-from proxy.settling import Claim, Ended
 
 logger = logging.getLogger("proxy.session")
 

@@ -10,18 +10,19 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from django.db import connection
 from django.utils import timezone
 
+from proxy.claims import EXHAUSTED, NO_HEALTHY_REPLICA, QUEUE_FULL, Batch, ProcessEnded, Seat, Settled
 from proxy.fleet import LIVE_BY_URL, SETTINGS, Fleet, by_server, read_fleet, router_settings, write_turns
 from proxy.models import PLACED, Session
+from proxy.rows import write_arrivals, write_endings, write_seats, write_unseated, write_unseen
 from proxy.selection import Candidate, Wish, assign
-from proxy.turn import read, read_all, turn
+from proxy.turn import read_all, turn
 from replicas import rules
 from replicas.models import Policy, RouterSettings
 from replicas.passive import Outcome
@@ -31,109 +32,8 @@ AVOID_SECONDS = 30.0
 # Where arrivals stand, which have no id yet: behind all ids that there can be.
 BEHIND_ALL = 2**63
 
-# Why a session gets no slot, ever.
-NO_HEALTHY_REPLICA, QUEUE_FULL, EXHAUSTED = "no_healthy_replica", "queue_full", "exhausted"
-
-# A statement's parameters are bounded (SQLite: 32,766).
-ROWS_AT_ONCE = 500
-
 # Draws, no secrets; a test may seed it.
 rng = random.Random()  # noqa: S311
-
-
-class ProcessEnded(Exception):
-    """Others have seen this process's count stand still, and ended it: its sessions have no slots any more."""
-
-
-@dataclass(frozen=True)
-class Seat:
-    """A slot that a session was given. `url` is normalised (no trailing slash)."""
-
-    replica: int
-    name: str
-    url: str
-    slow_start: bool = False
-
-
-@dataclass
-class Claim:
-    """One session of this process as placement knows it. `id` None: it is not in the table yet.
-
-    Belongs to the event loop: a turn reads it, and what comes of the turn is told by `Settled`.
-    """
-
-    uid: str
-    client: str
-    affinity_key: str | None
-    opened_at: datetime
-    id: int | None = None
-    seat: Seat | None = None
-    position: int | None = None  # the last one its client was told, in this wait or an earlier one
-    avoid: dict[int, float] = field(default_factory=dict)  # replica → when it failed this session, Unix seconds
-    # When it first stood in the line, in the loop's time: a replica that rejects all would have it wait for ever else.
-    waits_since: float | None = None
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What the access log keeps of a session that is over."""
-
-    claim: Claim
-    at: datetime
-    by: str
-    why: str
-    code: int | None = None
-    first_media_at: datetime | None = None
-    frames_up: int = 0
-    bytes_up: int = 0
-    frames_down: int = 0
-    bytes_down: int = 0
-
-
-@dataclass
-class Batch:
-    """What has gathered: sessions that come, that have lost their replica, that are over; and what was found out."""
-
-    arrivals: list[Claim] = field(default_factory=list)
-    returns: list[Claim] = field(default_factory=list)
-    endings: list[Ended] = field(default_factory=list)
-    outcomes: list[tuple[int, Outcome]] = field(default_factory=list)
-    again: bool = False  # some of it was tried before, and may have come through though no answer said so
-
-    def put_back(self, earlier: Batch) -> None:
-        """What could not be settled, before what has come since."""
-        self.again = True
-        self.arrivals[:0], self.returns[:0] = earlier.arrivals, earlier.returns
-        self.endings[:0], self.outcomes[:0] = earlier.endings, earlier.outcomes
-
-    def take_one(self) -> Batch:
-        """One thing of it, endings first."""
-        one = Batch(again=self.again)
-        pairs = [(self.endings, one.endings), (self.returns, one.returns), (self.arrivals, one.arrivals)]
-        for mine, its in [*pairs, (self.outcomes, one.outcomes)]:
-            if mine:
-                its.append(mine.pop(0))  # type: ignore[attr-defined]  # both are of the same kind
-                break
-        return one
-
-    def __len__(self) -> int:
-        return len(self.arrivals) + len(self.returns) + len(self.endings) + len(self.outcomes)
-
-
-@dataclass
-class Settled:
-    """What came of a turn, by id of the session. `ids`: those of the arrivals, by uid.
-
-    `seats` has those of this process only. `stranded`: nothing is left to wait for. Other processes to wake: `seated`
-    have a session that was given a slot, in `moved` the line has moved.
-    """
-
-    ids: dict[str, int] = field(default_factory=dict)
-    seats: dict[int, Seat] = field(default_factory=dict)
-    refused: dict[int, str] = field(default_factory=dict)
-    stranded: bool = False
-    seated: set[int] = field(default_factory=set)
-    moved: set[int] = field(default_factory=set)
 
 
 def settle(process: int, batch: Batch) -> Settled:
@@ -141,8 +41,8 @@ def settle(process: int, batch: Batch) -> Settled:
     with turn():
         if batch.again:
             Session.objects.filter(uid__in=[claim.uid for claim in batch.arrivals]).delete()
-        _write_unseen(process, batch.endings)
-        _write_endings(batch.endings)
+        write_unseen(process, batch.endings)
+        write_endings(batch.endings)
         alive, waiting, live, settings = read_all(
             ("SELECT 1 FROM proxy_routerprocess WHERE id = %s AND ended_at IS NULL", [process]),
             (
@@ -198,7 +98,7 @@ class _Turn:
         return [Wish(id, avoid, sticky.get(key or "")) for id, avoid, key in sorted(wanting, key=lambda item: item[0])]
 
     def _seat_waiting(self, seats: dict[int, Seat]) -> None:
-        _write_seats([(seats[id], id) for id, *_ in self._waiting if id in seats])
+        write_seats([(seats[id], id) for id, *_ in self._waiting if id in seats])
         for id, process, *_ in self._waiting:
             if id in seats:
                 self._settled.seated.add(process)
@@ -211,12 +111,12 @@ class _Turn:
 
     def _seat_returns(self, seats: dict[int, Seat]) -> None:
         standing = self._fleet.standing
-        _write_seats([(seats[id], id) for id in self._returns if id in seats])
+        write_seats([(seats[id], id) for id in self._returns if id in seats])
         for id, claim in self._returns.items():
             if id in seats:
                 self._settled.seats[id] = seats[id]
                 continue
-            _write_unseated(id, claim)
+            write_unseated(id, claim)
             if self._fleet.settings.queue_max_length == 0:
                 self._settled.refused[id] = EXHAUSTED if claim.avoid else QUEUE_FULL  # nobody waits
             elif not standing and not self._fleet.settings.queue_when_down:
@@ -235,7 +135,7 @@ class _Turn:
                 refusal = QUEUE_FULL
             waiting += seat is None and refusal is None
             found[claim.uid] = seat, refusal
-        self._settled.ids = _write_arrivals(
+        self._settled.ids = write_arrivals(
             self._process, [(claim, *found[claim.uid]) for claim in self._batch.arrivals]
         )
         for uid, id in self._settled.ids.items():
@@ -271,85 +171,3 @@ def _last_replicas(keys: set[str], settings: RouterSettings) -> dict[str, int]:
     oldest = timezone.now() - timedelta(seconds=settings.affinity_ttl_seconds)
     rows = Session.objects.filter(id__in=last).values_list("affinity_key", "replica_id", "ended_at")
     return {key or "": replica for key, replica, ended_at in rows if ended_at is None or ended_at >= oldest}
-
-
-# --- writing -------------------------------------------------------------------------------------------------------
-
-
-def _write_endings(endings: Iterable[Ended]) -> None:
-    _execute(
-        "UPDATE proxy_session SET ended_at = %s, ended_by = %s, why = %s, close_code = %s, first_media_at = %s,"
-        " frames_up = %s, bytes_up = %s, frames_down = %s, bytes_down = %s WHERE uid = %s"
-        " AND (ended_at IS NULL OR close_code IS NULL)",
-        [
-            (
-                _moment(e.at), e.by, _text(e.why, 100), e.code, _moment(e.first_media_at), e.frames_up, e.bytes_up,
-                e.frames_down, e.bytes_down, e.claim.uid,
-            )
-            for e in endings
-        ],
-    )  # fmt: skip
-
-
-_INSERT = (
-    "INSERT INTO proxy_session (uid, process_id, client, affinity_key, opened_at, replica_id, replica_name, url,"
-    " placed_at, attempts, ended_at, ended_by, why)"
-)
-
-
-def _write_unseen(process: int, endings: Sequence[Ended]) -> None:
-    """Rows for those that were over before a turn saw them: for the log."""
-    uids = [ended.claim.uid for ended in endings if ended.claim.id is None]
-    if uids:
-        found = set(Session.objects.filter(uid__in=uids).values_list("uid", flat=True))
-        unseen = set(uids) - found
-        _write_arrivals(process, [(ended.claim, None, ended.why) for ended in endings if ended.claim.uid in unseen])
-
-
-def _write_arrivals(process: int, arrivals: Sequence[tuple[Claim, Seat | None, str | None]]) -> dict[str, int]:
-    """New rows; gives their ids by uid. One that is refused was never in the line: its row is for the log."""
-    now = _moment(timezone.now())
-    rows = [
-        (
-            claim.uid, process, _text(claim.client, 64), claim.affinity_key, _moment(claim.opened_at),
-            *((seat.replica, seat.name, seat.url, now, 1) if seat is not None else (None, "", None, None, 0)),
-            *((now, "router", _text(refusal, 100)) if refusal is not None else (None, "", "")),
-        )
-        for claim, seat, refusal in arrivals
-    ]  # fmt: skip
-    ids: dict[str, int] = {}
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        some = rows[start : start + ROWS_AT_ONCE]
-        places = ", ".join([f"({', '.join(['%s'] * len(some[0]))})"] * len(some))
-        statement = f"{_INSERT} VALUES {places} RETURNING uid, id"
-        ids |= read(statement, [value for row in some for value in row])
-    return ids
-
-
-def _write_seats(seats: Iterable[tuple[Seat, int]]) -> None:
-    now = _moment(timezone.now())
-    _execute(
-        "UPDATE proxy_session SET replica_id = %s, replica_name = %s, url = %s, placed_at = %s, attempts = attempts + 1"
-        " WHERE id = %s",
-        [(seat.replica, seat.name, seat.url, now, id) for seat, id in seats],
-    )
-
-
-def _write_unseated(id: int, claim: Claim) -> None:
-    """Back to the line, with what is to be avoided."""
-    Session.objects.filter(pk=id).update(url=None, replica=None, replica_name="", placed_at=None, avoid=claim.avoid)
-
-
-def _execute(statement: str, rows: Sequence[Sequence[Any]]) -> None:
-    if rows:
-        with connection.cursor() as cursor:
-            cursor.executemany(statement, rows)
-
-
-def _text(text: str, length: int) -> str:
-    """As any database takes it: what one session's peer says must not fail a turn that is about all."""
-    return text.encode(errors="replace").decode().replace("\0", "?")[:length]
-
-
-def _moment(moment: datetime | None) -> Any:
-    return connection.ops.adapt_datetimefield_value(moment) if moment is not None else None

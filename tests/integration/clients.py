@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
+from proxy.claims import Seat
 from proxy.line import Refused
 from proxy.models import RouterProcess
 from proxy.placement import Placement
-from proxy.settling import Seat
 from proxy.turn import turn
 from tests.databases import apart
 from tests.integration.placing import ending, new_claim

@@ -10,9 +10,10 @@ from typing import Any
 from django.utils import timezone
 
 from proxy import census
+from proxy.claims import Batch, Claim, Ended, Seat, Settled
 from proxy.fleet import live_by_server
 from proxy.models import LIVE, PLACED, WAITING, Session
-from proxy.settling import Batch, Claim, Ended, Seat, Settled, settle
+from proxy.settling import settle
 from replicas import rules
 from replicas.models import Replica, ReplicaHealth, RouterSettings
 from replicas.passive import Outcome

@@ -11,8 +11,8 @@ from django.utils import timezone
 
 from proxy import census
 from proxy.census import Drain
+from proxy.claims import ProcessEnded
 from proxy.models import RouterProcess, Session
-from proxy.settling import ProcessEnded
 from replicas.models import Replica, RouterSettings
 from tests.databases import apart
 from tests.integration.placing import (

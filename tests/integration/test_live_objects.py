@@ -18,6 +18,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from proxy import process
+from proxy.claims import Claim, Ended
 from proxy.consumers import StreamConsumer
 from proxy.holding import Hold
 from proxy.line import Waiter
@@ -28,7 +29,6 @@ from proxy.opening import Opening
 from proxy.scanner import Scanner
 from proxy.search import Search
 from proxy.session import SessionLog
-from proxy.settling import Claim, Ended
 from proxy.watch import Watch
 from proxy.wire import WireLink
 from tests.integration.placing import add_replica

@@ -8,9 +8,10 @@ import time
 import pytest
 
 from proxy import census
+from proxy.claims import Batch
 from proxy.models import RouterProcess, Session
 from proxy.placement import ROUTER_DRAINING, SLOT_LOST, Placement
-from proxy.settling import Batch, settle
+from proxy.settling import settle
 from replicas.models import Replica
 from tests.integration.clients import Client, Processes, busy, db, until, until_db
 from tests.integration.placing import add_replica, live, most_over

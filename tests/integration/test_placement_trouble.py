@@ -16,10 +16,10 @@ from django.utils import timezone
 
 from proxy import placement as module
 from proxy import process
+from proxy.claims import QUEUE_FULL, Claim, Ended
 from proxy.line import Refused
 from proxy.models import Session
 from proxy.placement import QUEUE_TIMEOUT, SLOT_LOST, Placement
-from proxy.settling import QUEUE_FULL, Claim, Ended
 from replicas import passive
 from replicas.models import Replica, ReplicaHealth, RouterSettings
 from replicas.passive import Outcome

@@ -11,8 +11,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from proxy import census, settling
+from proxy.claims import EXHAUSTED, NO_HEALTHY_REPLICA, QUEUE_FULL, Batch, ProcessEnded, Seat
 from proxy.models import RouterProcess, Session
-from proxy.settling import EXHAUSTED, NO_HEALTHY_REPLICA, QUEUE_FULL, Batch, ProcessEnded, Seat, settle
+from proxy.settling import settle
 from replicas.models import Replica, RouterSettings
 from tests.integration.placing import (
     Process,
@@ -386,7 +387,7 @@ def test_a_turn_that_fails_has_done_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     holder, waiting = process.place(2)
     late = new_claim()
     with monkeypatch.context() as broken:
-        broken.setattr(settling, "_write_arrivals", lambda *arguments: 1 / 0)
+        broken.setattr(settling, "write_arrivals", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             process.settle([late], endings=[holder])
     assert names([holder, waiting]) == ["a", None]

@@ -15,8 +15,9 @@ import pytest
 from django.db import OperationalError
 from django.db.models import Count
 
+from proxy.claims import Batch, Claim
 from proxy.models import Session
-from proxy.settling import Batch, Claim, settle
+from proxy.settling import settle
 from proxy.turn import turn
 from replicas import database as replicas_database
 from replicas.database import Database

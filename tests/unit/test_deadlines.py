@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from proxy.census import Drain
+from proxy.claims import Claim, Seat
 from proxy.deadlines import REASON, SPREAD_SECONDS, Deadlines
-from proxy.settling import Claim, Seat
 
 OPENED = datetime(2026, 1, 1, tzinfo=UTC)
 STEP_SECONDS = 0.5

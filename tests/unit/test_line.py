@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.claims import Claim, Seat
 from proxy.line import TELL_SECONDS, Refused, Waiter
 from proxy.placement import LOOK_SECONDS
-from proxy.settling import Claim, Seat
 
 SEAT = Seat(1, "r", "http://r")
 

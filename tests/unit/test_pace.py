@@ -10,8 +10,8 @@ from random import Random
 import pytest
 
 from proxy import pace
+from proxy.claims import Seat
 from proxy.pace import paced
-from proxy.settling import Seat
 
 YOUNG = Seat(1, "young", "http://young", slow_start=True)
 
