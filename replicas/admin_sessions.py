@@ -105,13 +105,14 @@ class SessionsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no subscript
         left = Replica.everything.deleted().filter(pk__in=[replica.pk for replica in replicas])
         count_live(left)
         for replica in left:
-            self.message_user(request, f"{replica}: deleted, {wording.deleted(replica.live)}.")  # type: ignore[attr-defined]
+            # “Replica” first: Django makes the first letter of a message a capital, and names are not ours to change.
+            self.message_user(request, f"Replica {replica}: deleted, {wording.deleted(replica.live)}.")  # type: ignore[attr-defined]
 
     def say_drained(self, request: HttpRequest, replicas: Iterable[Replica], state: str = "draining") -> None:
-        """“b: draining, keeps 7 sessions.”"""
+        """“Replica b: draining, keeps 7 sessions.”"""
         counted = live_sessions()
         said = [
-            f"{replica}: {state}, {wording.drained(counted.get(replica.pk, 0), replica.drain_deadline_seconds)}"
+            f"Replica {replica}: {state}, {wording.drained(counted.get(replica.pk, 0), replica.drain_deadline_seconds)}"
             for replica in replicas
         ]
         self.message_user(request, ". ".join(said) + ".", messages.SUCCESS)

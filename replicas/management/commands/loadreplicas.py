@@ -26,7 +26,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--prune",
             action="store_true",
-            help="Also remove replicas that an earlier file brought in and this one does not name; none is cut.",
+            help="Also remove replicas that an earlier file brought in and this one does not name.",
         )
         parser.add_argument("--if-empty", action="store_true", help="Do nothing where there are replicas already.")
         parser.add_argument("--dry-run", action="store_true", help="Only show what would change.")
