@@ -40,6 +40,8 @@ LINE_SECONDS = 0.1
 # After a fault of the database, before the next try.
 RETRY_SECONDS = 0.25
 TIDY_SECONDS = 10.0
+# What was accepted before the listening socket was closed is in its handshake for so long at most, and then placed.
+ACCEPTED_SECONDS = 2.0
 
 QUEUE_TIMEOUT, ROUTER_DRAINING, SLOT_LOST = "queue_timeout", "router_draining", "slot_lost"
 
@@ -71,7 +73,7 @@ class Placement:
         self._look_due = False
         self._moved: asyncio.TimerHandle | None = None
         self._looked = asyncio.Event()
-        self._draining = False
+        self._draining_since: float | None = None
         self._heart = Heart(self._database, self._begin_anew)
         self._anew = asyncio.Lock()
         self._life: asyncio.Task[None] | None = None
@@ -92,7 +94,8 @@ class Placement:
 
         Again for one whose replica was no use. Raises Refused or DatabaseAway. Cancelled, it wants none any more.
         """
-        if self._draining:
+        now = asyncio.get_running_loop().time()
+        if claim.id is None and self._draining_since is not None and now - self._draining_since > ACCEPTED_SECONDS:
             raise Refused(ROUTER_DRAINING)
         self.start()
         self._claims[claim.uid] = claim
@@ -131,10 +134,11 @@ class Placement:
             self._life = asyncio.create_task(self._live(), name="placement")
 
     async def drain(self) -> None:
-        """Take no new sessions; those in the line are refused."""
-        self._draining = True
+        """Take no new sessions; those in the line are refused, and those that would have to stand in it."""
+        self._draining_since = asyncio.get_running_loop().time()
         for waiter in list(self._waiters.values()):
-            waiter.refuse(ROUTER_DRAINING)
+            if waiter.in_line_since is not None:
+                waiter.refuse(ROUTER_DRAINING)
         with contextlib.suppress(DatabaseFault):  # logged; only for people to see
             if self.process is not None:
                 await self._database(partial(census.set_draining, self.process), writes=True)
@@ -257,6 +261,8 @@ class Placement:
                 continue  # it came while this turn was taken
             elif settled.stranded:
                 waiter.refuse(NO_HEALTHY_REPLICA)
+            elif self._draining_since is not None:
+                waiter.refuse(ROUTER_DRAINING)
             elif waiter.in_line_since is None:
                 waiter.in_line_since = claim.waits_since = now if claim.waits_since is None else claim.waits_since
                 self._look_soon()
