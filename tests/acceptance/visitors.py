@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,9 +19,10 @@ from tests.acceptance.servers import Router
 from tests.raw import CLOSE, PATIENCE_SECONDS, Peer, frame, raw_client
 from tests.slotted_replica import LEAVE
 
-# The contract: a place in the line is told at once, and at least so often.
+# The contract: a place in the line is told at once, and at least so often. No client hears nothing for longer than 3 s
+# (faults.md, 50); what is usual is measured where the line is.
 TELL_SECONDS = 5.0
-AT_ONCE_SECONDS = 1.0
+FIRST_SECONDS = 3.0
 
 
 class Told(NamedTuple):
@@ -135,7 +137,7 @@ class Visitor:
         positions = [told.position for told in self.told]
         assert positions == sorted(positions, reverse=True), self.story
         assert all(1 <= told.position <= told.depth for told in self.told), self.story
-        assert self.told[0].at - self.opened_at <= AT_ONCE_SECONDS, self.story
+        assert self.told[0].at - self.opened_at <= FIRST_SECONDS, self.story
         until = self.served_at or self.ended_at or time.monotonic()
         times = [told.at for told in self.told] + [until]
         gaps = [after - before for before, after in itertools.pairwise(times)]
@@ -165,3 +167,16 @@ async def leave_all(visitors: list[Visitor]) -> None:
 def percentile(values: list[float], part: float) -> float:
     """The smallest of `values` that so many of them do not exceed."""
     return sorted(values)[math.ceil(len(values) * part) - 1]
+
+
+async def within(seconds: float, measure: Callable[[], Awaitable[float]], tries: int = 4) -> None:
+    """Does `measure` give no more than `seconds`, in one of `tries`? A machine that lets processes wait is no failure.
+
+    For times alone: what must hold every time `measure` asserts by itself.
+    """
+    measured = list[float]()
+    while len(measured) < tries:
+        measured.append(await measure())
+        if measured[-1] <= seconds:
+            return
+    raise AssertionError(f"more than {seconds:g} s each time: {measured}")
