@@ -25,11 +25,15 @@ from proxy.pace import paced
 from proxy.placement import QUEUE_TIMEOUT, ROUTER_DRAINING, DatabaseAway, Placement
 from proxy.relay import client_departed
 from proxy.session import SessionLog
+from proxy.settling import AVOID_SECONDS
 from proxy.upstream import ReplicaRefused, ReplicaUnreachable, open_replica
 from proxy.wire import WireLink
 from replicas.passive import Outcome
 
 logger = logging.getLogger("proxy.session")
+
+# A replica in slow start that has not come to a session is avoided by it for so long: its slots are there to be had.
+NO_TURN_SECONDS = 1.0
 
 # A replica that is open, or how the session ended meanwhile.
 Found = WireLink | Ending
@@ -114,7 +118,7 @@ class Search:
             try:
                 replica = await self._attempt(seat)
             except _NoTurn:
-                self._avoid()  # another one may be free
+                self._avoid(NO_TURN_SECONDS)  # another one may be free
                 self._without_turn.add(seat.replica)
             except ReplicaUnreachable as fault:
                 self._log.attempt_failed(seat.name, str(fault))
@@ -154,9 +158,9 @@ class Search:
     def _tell(self, position: int, depth: int) -> None:
         self._client.send_text(json.dumps({"type": "queue_status", "position": position, "queue_depth": depth}))
 
-    def _avoid(self) -> None:
+    def _avoid(self, seconds: float = AVOID_SECONDS) -> None:
         if self._claim.seat is not None:
-            self._claim.avoid[self._claim.seat.replica] = time.time()
+            self._claim.avoid[self._claim.seat.replica] = time.time() - AVOID_SECONDS + seconds
 
     def _learned(self, outcome: Outcome) -> None:
         if self._claim.seat is not None:

@@ -15,12 +15,12 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request
 
 from proxy import errors, pace
-from proxy.claims import Claim
 from proxy.forwarding import REQUEST_ID, Handshake
 from proxy.links import Link
 from proxy.placement import Placement
 from proxy.search import Search
 from proxy.session import SessionLog
+from proxy.claims import Claim
 from proxy.wire import WireLink
 from replicas.models import PlacementRecord, Replica, ReplicaHealth
 
@@ -111,3 +111,24 @@ async def test_a_slow_handshake_sends_nobody_away(
         assert refused == []
         assert server.most < 20
         assert await db(lambda: list(PlacementRecord.objects.filter(failures__gt=0))) == []
+
+
+async def test_where_the_others_are_full_who_had_no_turn_is_back_in_a_moment(
+    placement: Placement, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after the time for which one that has failed is avoided: slots are free, and it waits for one."""
+    monkeypatch.setattr(settings, "ROUTER_CONNECT_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(pace, "_ramps", {})
+    server = Server()
+    async with serve(stay, "127.0.0.1", 0, process_request=server.handshake) as listener:
+        await db(lambda: add_replicas(1, listener.sockets[0].getsockname()[1]))
+        full = await db(lambda: Replica.objects.order_by("id")[0])
+        await db(lambda: Replica.objects.filter(pk=full.pk).update(max_sessions=1, primary=True))
+        holder = Claim("f" * 32, "127.0.0.1:1", None, timezone.now())
+        assert (await placement.seat(holder, lambda position, depth: None)).replica == full.pk
+        async with asyncio.timeout(10):
+            found = await asyncio.gather(*(new_search(number, placement).next() for number in range(20)))
+        assert all(isinstance(each, WireLink) for each in found)
+        for each in found:
+            if isinstance(each, WireLink):
+                each.abort()
