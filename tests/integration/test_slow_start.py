@@ -15,12 +15,12 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request
 
 from proxy import errors, pace
+from proxy.claims import Claim
 from proxy.forwarding import REQUEST_ID, Handshake
 from proxy.links import Link
 from proxy.placement import Placement
 from proxy.search import Search
 from proxy.session import SessionLog
-from proxy.claims import Claim
 from proxy.wire import WireLink
 from replicas.models import PlacementRecord, Replica, ReplicaHealth
 
