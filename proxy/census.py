@@ -7,8 +7,6 @@ sessions again where there is room.
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,6 +20,7 @@ from proxy.models import LIVE, WAITING, RouterProcess, Session
 from proxy.steering import live_by_replica
 from proxy.turn import turn
 from replicas import rules
+from replicas.lease import own_name
 from replicas.models import Replica, ReplicaState, RouterSettings
 
 BEAT_SECONDS = 1.0
@@ -55,7 +54,7 @@ class Look:
 
 def register() -> int:
     """A row for this process; gives its id."""
-    return RouterProcess.objects.create(name=f"{socket.gethostname()}:{os.getpid()}"[:120]).pk
+    return RouterProcess.objects.create(name=own_name()).pk
 
 
 def beat(process: int) -> dict[int, int]:
@@ -98,6 +97,8 @@ def reclaim(process: int, claims: Sequence[Claim]) -> list[Claim]:
     stands in the line again.
     """
     with turn():
+        if not RouterProcess.objects.filter(pk=process).exists():  # of a database that was restored, say
+            RouterProcess.objects.create(pk=process, name=own_name(), ended_at=timezone.now())
         ended = RouterProcess.objects.filter(pk=process, ended_at__isnull=False)
         if not ended.update(ended_at=None, why="", beat=F("beat") + 1):
             return []

@@ -36,6 +36,8 @@ from proxy.wire import WireLink
 logger = logging.getLogger("proxy.session")
 
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+# For a replica to hear that a session has left it, before its slot is given to the next.
+ROOM_SECONDS = 0.25
 # For all goodbyes together when the server is being stopped.
 HURRY_SECONDS = 2.0
 
@@ -79,9 +81,18 @@ class StreamConsumer(AsyncWebsocketConsumer):
         except Exception:
             logger.exception("session %s: fault of the router", self.log.id)
             ending = errors.router_failed(self.log.id)
-        # Logged before the goodbyes: a peer that is slow to answer its close does not make the session longer.
-        self.log.ended(ending, self.link, self.replica, self.claim)
-        await self._say_goodbye(ending)
+        goodbye = asyncio.create_task(self._say_goodbye(ending), name=f"session {self.log.id}: goodbye")
+        try:
+            await self._slot_is_free(goodbye)
+        finally:
+            # Before the goodbyes are over: a peer that is slow to answer its close does not make the session longer.
+            self.log.ended(ending, self.link, self.replica, self.claim)
+        await goodbye
+
+    async def _slot_is_free(self, goodbye: asyncio.Task[None]) -> None:
+        """Wait a moment for the replica's answer to our close: until then it may count the session, and reject the next."""
+        if self.replica is not None:
+            await asyncio.wait({goodbye, self.replica.over}, timeout=ROOM_SECONDS, return_when=asyncio.FIRST_COMPLETED)
 
     async def _serve(self) -> Ending:
         """Give the client to one replica after the other until its session has begun, and relay it to its end."""

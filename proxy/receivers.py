@@ -5,6 +5,7 @@ Imported by apps.py. Must stay cheap: /readyz and the prober wait for the answer
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -12,9 +13,10 @@ from django.dispatch import receiver
 
 from proxy import process, steering
 from proxy.models import RouterProcess, Session
-from replicas.signals import asking_what_is_missing, counting_sessions, pruning
+from replicas.signals import asking_for_long_histories, asking_what_is_missing, counting_sessions, pruning
 
 PRUNE_ROWS = 500  # a batch
+LONG_ROWS = 1000
 
 counting_sessions.connect(steering.live_by_replica)
 
@@ -22,6 +24,12 @@ counting_sessions.connect(steering.live_by_replica)
 @receiver(asking_what_is_missing)
 def a_process_that_takes_new_sessions(**kwargs: Any) -> str | None:
     return "draining: this process takes no new sessions" if process.draining else None
+
+
+@receiver(asking_for_long_histories)
+def who_has_a_long_history(ids: Collection[int], using: str, **kwargs: Any) -> set[int]:
+    rows = Session.objects.using(using)
+    return {id for id in ids if rows.filter(replica_id=id).order_by().values("pk")[: LONG_ROWS + 1].count() > LONG_ROWS}
 
 
 @receiver(pruning)

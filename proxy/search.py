@@ -90,10 +90,12 @@ class Search:
         self._learned(Outcome.REJECTED)
 
     def lost(self) -> None:
-        """The replica of the last `next` was lost before the session had begun."""
+        """The replica of the last `next` was lost before the session had begun: as good as no connect."""
         self._avoid()
+        self._learned(Outcome.FAILED)
 
     def begun(self) -> None:
+        self._learned(Outcome.CONNECTED)
         self._learned(Outcome.ROOM)
 
     async def _next(self) -> Found:
@@ -130,7 +132,6 @@ class Search:
                 return self._refusal(EXHAUSTED)
             else:
                 self._log.placed(seat.name)
-                self._learned(Outcome.CONNECTED)
                 return replica
             finally:
                 self._attempting_seconds += time.monotonic() - began
@@ -146,7 +147,12 @@ class Search:
                     await turn.enter_async_context(paced(seat))
             except TimeoutError as late:
                 raise _NoTurn from late
-            return await open_replica(seat.url, self._handshake, timeout)
+            try:
+                return await open_replica(seat.url, self._handshake, timeout)
+            except ReplicaUnreachable as fault:
+                # With less than a connect's time there is no telling.
+                fault.its_fault &= timeout >= settings.ROUTER_CONNECT_TIMEOUT_SECONDS
+                raise
 
     def _refusal(self, reason: str) -> Ending:
         if reason in (EXHAUSTED, QUEUE_FULL) and self._rejection is not None:

@@ -47,9 +47,9 @@ class WireLink(asyncio.Protocol):
     by_frames = True
 
     __slots__ = (
-        "_client", "_deaf", "_early", "_fd", "_great", "_loop", "_lost", "_over", "_pong_bytes", "_room", "_said_close",
+        "_client", "_deaf", "_early", "_fd", "_great", "_loop", "_lost", "_pong_bytes", "_room", "_said_close",
         "_scanner", "_sink", "_token", "_transport", "_watch", "_when_lost", "answers_pings", "gone", "heard_at",
-        "reading_paused", "received", "secure", "source", "written",
+        "over", "reading_paused", "received", "secure", "source", "written",
     )  # fmt: skip
 
     def __init__(
@@ -80,7 +80,7 @@ class WireLink(asyncio.Protocol):
         self._pong_bytes = 0  # of pongs that may not have been taken
         self._said_close = False
         self._deaf = False  # the peer takes no more, ever
-        self._over: asyncio.Future[None] = self._loop.create_future()  # the peer has closed, or its connection is lost
+        self.over: asyncio.Future[None] = self._loop.create_future()  # the peer has closed, or its connection is lost
         self._lost: asyncio.Future[None] = self._loop.create_future()
 
     @property
@@ -143,7 +143,7 @@ class WireLink(asyncio.Protocol):
         if self._watch is not None:
             self._watch.end()
         self.resume_writing()
-        for future in (self._over, self._lost):
+        for future in (self.over, self._lost):
             if not future.done():
                 future.set_result(None)
         if self._when_lost is not None:
@@ -227,8 +227,8 @@ class WireLink(asyncio.Protocol):
         close = Close(last.code, last.reason)
         self._leave(Departure(close, "closed"))
         self.say_close(close)  # its echo (§5.5.1), unless it was ours that it answers
-        if not self._over.done():
-            self._over.set_result(None)
+        if not self.over.done():
+            self.over.set_result(None)
 
     def _leave(self, departure: Departure) -> None:
         self._sink = None
@@ -315,7 +315,7 @@ class WireLink(asyncio.Protocol):
                 self._end_writing()  # a large message may be on its way here: it sees our close, and an end
         # One that was waited for a whole stall limit is not waited for again.
         patience = 0.0 if refused is not None and refused.code == POLICY_VIOLATION else STALL_SECONDS
-        if not await self._watch.wait(self._over, CLOSE_SECONDS, patience):
+        if not await self._watch.wait(self.over, CLOSE_SECONDS, patience):
             if self._watch.outstanding():
                 self.abort()  # it takes nothing, not even our end
             self._end_writing()

@@ -29,8 +29,8 @@ MAX_EJECTED_PART = 0.5
 class Outcome(Enum):
     """What an attempt to give a replica a session came to."""
 
-    CONNECTED = "connected"
-    FAILED = "failed"  # refused, hung, or no WebSocket
+    CONNECTED = "connected"  # and the session has begun
+    FAILED = "failed"  # refused, hung, no WebSocket, or one that was lost before the session had begun
     REJECTED = "rejected"  # `session_rejected`: it has no room
     ROOM = "room"  # a session has begun there, or has left it
 

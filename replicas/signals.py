@@ -1,5 +1,7 @@
 """What this room lets the rooms above it know, or asks of them; they are never imported here."""
 
+from collections.abc import Collection
+
 from django.db import DEFAULT_DB_ALIAS
 from django.dispatch import Signal
 
@@ -18,6 +20,17 @@ def live_sessions(using: str = DEFAULT_DB_ALIAS) -> dict[int, int]:
     found: dict[int, int] = {}
     for _, counts in counting_sessions.send(sender=None, using=using):
         found.update(counts)  # type: ignore[arg-type]  # of a signal it is not known what its receivers return
+    return found
+
+
+# Asked before a replica's row is deleted: those of `ids` that very many rows name, a set.
+asking_for_long_histories = Signal()
+
+
+def long_histories(ids: Collection[int], using: str = DEFAULT_DB_ALIAS) -> set[int]:
+    found: set[int] = set()
+    for _, some in asking_for_long_histories.send(sender=None, ids=ids, using=using):
+        found.update(some)  # type: ignore[arg-type]  # Django's stubs say that every receiver returns text
     return found
 
 

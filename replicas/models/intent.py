@@ -26,7 +26,7 @@ from replicas.models.fields import (
     validate_weight,
 )
 from replicas.passive import NEW, Passive
-from replicas.signals import live_sessions
+from replicas.signals import live_sessions, long_histories
 
 if TYPE_CHECKING:
     from replicas.models.observed import PlacementRecord, ReplicaHealth
@@ -67,6 +67,8 @@ class ReplicaQuerySet(models.QuerySet["Replica"]):
     def delete(self) -> tuple[int, dict[str, int]]:
         """Those with live sessions are marked as deleted, and go after the last (`purge_deleted`); the others at once.
 
+        Also marked are those with a long history: to let go of it in one statement would outlast the database's bound.
+
         Returns what has gone at once, as Django's own does.
         """
         rows = ReplicaQuerySet(self.model, using=self.db)
@@ -74,9 +76,9 @@ class ReplicaQuerySet(models.QuerySet["Replica"]):
             # Locked: a placement that is just giving one a session comes before the count, or finds it gone.
             chosen = rows.filter(pk__in=list(self.values_list("pk", flat=True))).order_by("pk")
             ids = set(chosen.select_for_update().values_list("pk", flat=True))
-            live = ids & live_sessions(self.db).keys()
-            rows.filter(pk__in=live).kept().update(deleted_at=timezone.now(), primary=False)
-            return rows.filter(pk__in=ids - live)._delete_at_once()
+            later = (ids & live_sessions(self.db).keys()) | long_histories(ids, self.db)
+            rows.filter(pk__in=later).kept().update(deleted_at=timezone.now(), primary=False)
+            return rows.filter(pk__in=ids - later)._delete_at_once()
 
     delete.alters_data = True  # type: ignore[attr-defined]  # Django's marks: not from a template, nor from a manager
     delete.queryset_only = True  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from proxy import steering
+from proxy import census, receivers, steering
 from proxy.models import RouterProcess, Session
 from replicas.models import HealthTransition, Replica, ReplicaHealth, ReplicaState
 from replicas.prober import read_plan
@@ -186,3 +186,19 @@ def test_sessions_are_counted_in_one_query() -> None:
     with CaptureQueriesContext(connection) as queries:
         assert live_sessions() == {a.pk: 3, b.pk: 1}
     assert len(queries) == 1
+
+
+def test_a_replica_with_a_long_history_goes_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is out of use at once; its row follows when its history has let go of it."""
+    monkeypatch.setattr(receivers, "LONG_ROWS", 2)
+    now = timezone.now()
+    for name, rows in (("short", 2), ("long", 3)):
+        made = Replica.objects.create(url=f"http://{name}")
+        for number in range(rows):
+            Session.objects.create(uid=f"{name}-{number}", replica=made, url=made.url, opened_at=now, ended_at=now)
+        made.delete()
+    assert not Replica.objects.exists()
+    assert [str(left) for left in Replica.everything.all()] == ["long"]
+    census.purge_replicas()
+    assert not Replica.everything.exists()
+    assert Session.objects.count() == 5
