@@ -90,7 +90,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
         await goodbye
 
     async def _slot_is_free(self, goodbye: asyncio.Task[None]) -> None:
-        """Wait a moment for the replica's answer to our close: until then it may count the session, and reject the next."""
+        """Wait a moment for the replica's answer to our close: until then it may count the session as its own."""
         if self.replica is not None:
             await asyncio.wait({goodbye, self.replica.over}, timeout=ROOM_SECONDS, return_when=asyncio.FIRST_COMPLETED)
 
