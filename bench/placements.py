@@ -78,8 +78,8 @@ def _measure(case: Case, var: Path, url: str, seconds: float, sessions: int) -> 
         DJANGO_SETTINGS_MODULE="routerproject.settings",
         **({"DATABASE_URL": url} if url else {}),
     )
-    _run(["manage.py", "migrate", "-v", "0"], settings)
-    _run(["-m", WORKER, "fill", str(case.replicas), str(case.live), str(case.ended)], settings)
+    run(["manage.py", "migrate", "-v", "0"], settings)
+    run(["-m", WORKER, "fill", str(case.replicas), str(case.live), str(case.ended)], settings)
     workers = [
         subprocess.Popen(
             [sys.executable, "-m", WORKER, "place", str(seconds), str(sessions // case.processes)],
@@ -103,7 +103,7 @@ def _measure(case: Case, var: Path, url: str, seconds: float, sessions: int) -> 
     return len(took) / seconds, took[len(took) // 2] * 1000, took[int(len(took) * 0.99)] * 1000
 
 
-def _run(arguments: Sequence[str], settings: dict[str, str]) -> None:
+def run(arguments: Sequence[str], settings: dict[str, str]) -> None:
     subprocess.run([sys.executable, *arguments], cwd=ROOT, env=settings, check=True)
 
 

@@ -23,6 +23,12 @@ from proxy.placement import Placement  # noqa: E402
 from replicas.models import Replica, ReplicaHealth  # noqa: E402
 
 
+def single(url: str) -> None:
+    """One replica with one slot."""
+    replica = Replica.objects.create(name="bench", url=url, max_sessions=1)
+    ReplicaHealth.objects.create(replica=replica, url=url, status="healthy", checked_at=timezone.now())
+
+
 def fill(replicas: int, live: int, ended: int) -> None:
     now = timezone.now()
     made = Replica.objects.bulk_create(
@@ -69,6 +75,8 @@ async def place(seconds: float, sessions: int) -> list[float]:
 def main(what: str, *arguments: Any) -> None:
     if what == "fill":
         fill(*map(int, arguments))
+    elif what == "single":
+        single(*arguments)
     else:
         print(json.dumps(asyncio.run(place(float(arguments[0]), int(arguments[1])))))
 

@@ -318,13 +318,15 @@ class Placement:
         """Those in the line hear that they wait, and when it is too long, also while the database does not answer."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            now = asyncio.get_running_loop().time()
-            for waiter in list(self._waiters.values()):
-                since = waiter.in_line_since
-                if since is not None and now - since > self.settings.queue_timeout_seconds:
-                    waiter.refuse(QUEUE_TIMEOUT)
-                else:
-                    waiter.remind(now)
+            self._remind_all(asyncio.get_running_loop().time())
+
+    def _remind_all(self, now: float) -> None:
+        for waiter in list(self._waiters.values()):
+            since = waiter.in_line_since
+            if since is not None and now - since > self.settings.queue_timeout_seconds:
+                waiter.refuse(QUEUE_TIMEOUT)
+            else:
+                waiter.remind(now)
 
     # --- the census ---
 

@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
 
 from proxy import process
 from proxy.claims import Claim, Ended
@@ -26,11 +25,13 @@ from proxy.links import TAKE_OVER
 from proxy.messages import MessageLink
 from proxy.models import LIVE, Session
 from proxy.opening import Opening
+from proxy.placement import Placement
 from proxy.scanner import Scanner
 from proxy.search import Search
 from proxy.session import SessionLog
 from proxy.watch import Watch
 from proxy.wire import WireLink
+from tests.integration.clients import Client, db, until
 from tests.integration.placing import add_replica
 from tests.raw import BINARY, CLOSE, Peer, frame, raw_replica
 
@@ -137,7 +138,7 @@ async def test_nothing_remains_of_ended_sessions(
 ) -> None:
     """Ten sessions that end in one way leave no link, scanner, watch, hold, claim or consumer behind, nor a task."""
     async with raw_replica(talk) as replica:
-        await sync_to_async(add_replica, thread_sensitive=False)(url=replica.url, max_sessions=None)
+        await db(add_replica, url=replica.url, max_sessions=None)
         placement = process.placement()
         await placement.ready()
         before, tasks = live(), len(asyncio.all_tasks())
@@ -149,8 +150,33 @@ async def test_nothing_remains_of_ended_sessions(
                 while len(asyncio.all_tasks()) > tasks or live() != before:
                     await asyncio.sleep(0.01)
         assert (live(), len(asyncio.all_tasks())) == (before, tasks)
-        assert await sync_to_async(lambda: (Session.objects.count(), Session.objects.filter(LIVE).count()))() == (10, 0)
+        assert await db(lambda: (Session.objects.count(), Session.objects.filter(LIVE).count())) == (10, 0)
         await placement.stop()
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_nothing_remains_of_one_that_waited(
+    placement: Placement, without_collector: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does who reminds the line remember whom it has reminded last."""
+    monkeypatch.setattr("proxy.placement.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("proxy.line.TELL_SECONDS", 0.1)
+    await db(add_replica)
+    holder = Client(placement)
+    await holder.task
+    before = live()
+
+    async def wait_and_leave() -> None:
+        waiting = Client(placement)
+        await until(lambda: len(waiting.told) > 2)
+        await waiting.leave()
+        del waiting.task  # the test's own cycle
+
+    await wait_and_leave()
+    with contextlib.suppress(TimeoutError):
+        await until(lambda: live() == before)
+    assert live() == before
+    holder.end()
 
 
 async def test_the_count_can_fail(without_collector: None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from proxy import census
+from proxy import census, settling
 from proxy.models import RouterProcess, Session
 from proxy.placement import DatabaseAway, Placement
 from replicas.models import Replica
@@ -71,8 +71,8 @@ async def test_who_is_seated_and_leaves_in_one_step_gives_its_slot_back(placemen
     await until_db(lambda: live() == 0)
 
 
-async def test_who_leaves_before_its_turn_writes_nothing(placement: Placement) -> None:
-    """It never was in the table; its ending is nothing."""
+async def test_who_leaves_before_its_turn_is_in_the_log_alone(placement: Placement) -> None:
+    """It never had a slot and never stood in the line."""
     await db(add_replica)
     with busy():
         first = Client(placement)
@@ -83,7 +83,9 @@ async def test_who_leaves_before_its_turn_writes_nothing(placement: Placement) -
     await first.task
     first.end()
     await until_db(lambda: live() == 0)
-    assert await db(Session.objects.count) == 1
+    rows = await db(lambda: dict(Session.objects.values_list("uid", "placed_at")))
+    assert rows.keys() == {first.claim.uid, late.claim.uid}
+    assert rows[late.claim.uid] is None
 
 
 # --- one session's trouble --------------------------------------------------------------------------------------------
@@ -96,17 +98,17 @@ async def test_a_replica_that_is_deleted_in_the_moment_of_a_turn_costs_nobody_a_
     """The server finds that out at the commit: the whole turn fails, and is taken again. (SQLite has one writer.)"""
     await db(add_replica, "a", primary=True)
     await db(add_replica, "b", max_sessions=2)
-    real = Session.objects.bulk_create
+    real = settling.write_arrivals
 
-    def while_it_is_deleted(rows: Any) -> Any:
+    def while_it_is_deleted(*arguments: Any) -> Any:
         monkeypatch.undo()
-        made = real(rows)
+        made = real(*arguments)
         deletion = threading.Thread(target=lambda: apart(lambda: Replica.objects.filter(name="a").delete()))
         deletion.start()
         deletion.join()
         return made
 
-    monkeypatch.setattr(Session.objects, "bulk_create", while_it_is_deleted)
+    monkeypatch.setattr(settling, "write_arrivals", while_it_is_deleted)
     client, other = Client(placement), Client(placement)
     await asyncio.gather(client.task, other.task)
     assert {client.seat, other.seat} == {"b"}
@@ -137,7 +139,7 @@ async def test_an_ending_that_no_database_takes_fails_alone(
     processes: Processes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its row is ended as a stray; the others' are ended with what they say."""
-    monkeypatch.setattr("proxy.placement.STRAY_SECONDS", 0.5)
+    monkeypatch.setattr("proxy.placement.TIDY_SECONDS", 0.5)
     placement = processes.add()
     await db(add_replica, max_sessions=9)
     clients = [Client(placement) for _ in range(3)]

