@@ -130,11 +130,14 @@ async def undisturbed(
             over.set()
             await beside
         assert slowest < unaffected, f"an echo beside the fault took {slowest:.1f} s"
+        opened = set(re.findall(r"session (\w+) opened:", router.log[seen:]))
+
+        def ended() -> Counter[str]:
+            return Counter(re.findall(r"session (\w+) ended:", router.log[seen:]))
+
+        await until(lambda: opened == set(ended()), back, "the end of each session that was opened")
+        assert set(ended().values()) <= {1}, "and once"
         log = router.log[seen:]
-        opened = set(re.findall(r"session (\w+) opened:", log))
-        ended = Counter(re.findall(r"session (\w+) ended:", log))
-        assert opened == set(ended), "each session that was opened has ended"
-        assert set(ended.values()) <= {1}, "and once"
         for sign in ("Traceback", "Task was destroyed", "never retrieved"):
             assert sign not in log, log
         await neighbour.close()

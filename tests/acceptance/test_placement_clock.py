@@ -13,7 +13,7 @@ from pytest_django.plugin import DjangoDbBlocker
 
 from proxy.models import RouterProcess
 from tests.acceptance.cluster import Cluster, running_cluster
-from tests.acceptance.visitors import leave_all, served, visitor
+from tests.acceptance.visitors import leave_all, line_up, served, visitor
 from tests.jumping_clock import jump
 from tests.slotted_replica import slotted_replica, slotted_replicas
 
@@ -52,9 +52,7 @@ async def test_a_clock_that_jumps_closes_and_frees_nothing(
             await cluster.configure(queue_timeout_seconds=60)
             await cluster.place(replica, drained)
             there = [await served(cluster.routers[number % 2]) for number in range(8)]
-            line = [await visitor(router) for router in cluster.routers]
-            for waiting in line:
-                await waiting.queued()
+            line = await line_up(cluster.routers)
             await cluster.edit(drained, state="draining", drain_deadline_seconds=60, drains=1)
 
             jump(clock, days * 24 * 3600)

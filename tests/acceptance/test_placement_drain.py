@@ -19,7 +19,7 @@ from pytest_django.plugin import DjangoDbBlocker
 from proxy.models import LIVE, Session
 from replicas.models import Replica
 from tests.acceptance.cluster import Cluster, running_cluster
-from tests.acceptance.visitors import Visitor, leave_all, served, visitor
+from tests.acceptance.visitors import Visitor, leave_all, line_up, served, visitor
 from tests.slotted_replica import SlottedReplica, slotted_replicas
 
 OBEYED_SECONDS = 1.0
@@ -54,9 +54,7 @@ async def test_a_draining_replica_takes_no_new_session(cluster: Cluster) -> None
         await drain(cluster, drained)
         elsewhere = [await served(router) for router in cluster.routers]
         assert [len(replica.stays) for replica in (drained, other)] == [2, 2]
-        line = [await visitor(router) for router in cluster.routers]
-        for waiting in line:
-            await waiting.queued()
+        line = await line_up(cluster.routers)
         await still_there(there)
         await there[0].leave()  # its slot is nobody's
         await elsewhere[0].leave()
@@ -75,9 +73,7 @@ async def test_a_line_behind_a_fleet_that_drains_is_told_so(cluster: Cluster) ->
         await cluster.configure()
         await cluster.place(drained)
         there = await served(cluster.routers[0])
-        line = [await visitor(router) for router in cluster.routers]
-        for waiting in line:
-            await waiting.queued()
+        line = await line_up(cluster.routers)
         await drain(cluster, drained)
         for waiting in line:
             await waiting.end(OBEYED_SECONDS)

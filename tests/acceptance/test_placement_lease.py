@@ -14,7 +14,7 @@ from pytest_django.plugin import DjangoDbBlocker
 from proxy.census import VANISHED
 from proxy.models import RouterProcess, Session
 from tests.acceptance.cluster import Cluster, running_cluster
-from tests.acceptance.visitors import leave_all, served, visitor
+from tests.acceptance.visitors import leave_all, line_up, served, visitor
 from tests.backing_servers import redis_server, running_postgres
 from tests.slotted_replica import slotted_replica, slotted_replicas
 
@@ -38,9 +38,7 @@ async def test_a_process_that_is_killed_gives_its_slots_back(cluster: Cluster) -
         await cluster.place(*replicas)
         first = await cluster.last_id()
         live = [await served(cluster.routers[number % 4]) for number in range(10)]
-        line = [await visitor(cluster.routers[number % 4]) for number in range(4)]
-        for waiting in line:
-            await waiting.queued()
+        line = await line_up(cluster.routers)
         killed, others = cluster.routers[0], cluster.routers[1:]
         row = await cluster.row_of(killed)
         cut, kept = [*live[0::4], line[0]], [*live[1::4], *live[2::4], *live[3::4]]
@@ -81,9 +79,7 @@ async def test_a_stall_of_5_seconds_kills_nobody(cluster: Cluster) -> None:
         await cluster.place(replica)
         stalled, other = cluster.routers[0], cluster.routers[1]
         live = [await served(stalled), await served(stalled), await served(other), await served(other)]
-        line = [await visitor(stalled), await visitor(other)]
-        for waiting in line:
-            await waiting.queued()
+        line = await line_up((stalled, other))
         os.kill(stalled.process.pid, signal.SIGSTOP)
         try:
             await asyncio.sleep(5)  # the fault itself

@@ -119,15 +119,15 @@ async def away(site: Site, seconds: float, people: Audience) -> None:
 
 @pytest.mark.parametrize(
     ("leaves", "comes_back", "seconds"),
-    [(Postgres.freeze, Postgres.thaw, 30), (Postgres.stop, Postgres.start, 8)],
-    ids=["frozen", "stopped"],
+    [(Postgres.stop, Postgres.start, 30), (Postgres.freeze, Postgres.thaw, 8)],
+    ids=["stopped", "frozen"],
 )
 async def test_no_stream_notices_that_postgresql_is_away(
     site: Site, leaves: Callable[[Postgres], None], comes_back: Callable[[Postgres], None], seconds: float
 ) -> None:
     """Streams go on, slots stay as they are, newcomers are refused within 3 s; then all is as if nothing had been."""
-    before = [row.pk for row in await site.cluster.processes() if row.ended_at is None]
     async with audience(site) as people:
+        before = [row.pk for row in await site.cluster.processes() if row.ended_at is None]
         rows = await site.cluster.live()
         assert len(rows) == STREAMS + 1
         await asyncio.to_thread(leaves, site.postgres)

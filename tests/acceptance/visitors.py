@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -158,6 +158,15 @@ async def served(router: Router | int) -> Visitor:
     found = await visitor(router)
     await found.served()
     return found
+
+
+async def line_up(routers: Iterable[Router]) -> list[Visitor]:
+    """A client a router, in the line in this order: each comes when the one before has heard its place."""
+    line = []
+    for router in routers:
+        line.append(await visitor(router))
+        await line[-1].queued()
+    return line
 
 
 async def leave_all(visitors: list[Visitor]) -> None:
