@@ -57,7 +57,9 @@ def main() -> int:
 
 
 async def _measure(var: Path, settings: dict[str, str], sessions: int) -> list[float]:
-    env = environment(ROUTER_VAR_DIR=str(var), DJANGO_SETTINGS_MODULE="routerproject.settings", **settings)
+    env = environment(
+        ROUTER_VAR_DIR=str(var), DJANGO_SETTINGS_MODULE="routerproject.settings", LOG_LEVEL="ERROR", **settings
+    )
     async with serve(_first_frame_at_once, "127.0.0.1", 0, compression=None) as replica:
         url = f"http://127.0.0.1:{replica.sockets[0].getsockname()[1]}"
         await asyncio.to_thread(run, ["manage.py", "migrate", "-v", "0"], env)

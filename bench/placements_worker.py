@@ -17,6 +17,7 @@ django.setup()
 
 from django.utils import timezone  # noqa: E402  (models need the setup above)
 
+from proxy import memory  # noqa: E402
 from proxy.claims import Claim, Ended  # noqa: E402
 from proxy.models import RouterProcess, Session  # noqa: E402
 from proxy.placement import Placement  # noqa: E402
@@ -52,6 +53,7 @@ def fill(replicas: int, live: int, ended: int) -> None:
 async def place(seconds: float, sessions: int) -> list[float]:
     placement = Placement(lambda uid, reason: None)
     await placement.ready()
+    memory.settle()  # as a router does
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
     until = time.monotonic() + seconds

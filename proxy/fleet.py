@@ -15,7 +15,7 @@ from typing import Any
 from django.utils import timezone
 
 from proxy.selection import Candidate, ramp
-from proxy.turn import read
+from proxy.turn import Asked
 from replicas import passive, rules
 from replicas.models import PlacementRecord, Replica, RouterSettings
 from replicas.passive import Outcome, Passive
@@ -30,10 +30,10 @@ class Fleet:
     standing: set[int]  # active and healthy: those that a session may wait for
 
 
-# Statements for turn.read_all: what by_server and router_settings make of their rows.
-LIVE_BY_URL = ("SELECT url, COUNT(*) FROM proxy_session WHERE ended_at IS NULL AND url IS NOT NULL GROUP BY url", ())
+# Statements whose rows are for by_server and router_settings.
+LIVE_BY_URL = "SELECT url, COUNT(*) FROM proxy_session WHERE ended_at IS NULL AND url IS NOT NULL GROUP BY url"
 _SETTINGS = [str(field.column) for field in RouterSettings._meta.concrete_fields]
-SETTINGS = (f"SELECT {', '.join(_SETTINGS)} FROM {RouterSettings._meta.db_table}", ())  # noqa: S608  (names of ours)
+SETTINGS = f"SELECT {', '.join(_SETTINGS)} FROM {RouterSettings._meta.db_table}"  # noqa: S608  (names of ours)
 
 
 def by_server(rows: Iterable[tuple[str, int]]) -> Counter[str]:
@@ -49,11 +49,19 @@ def router_settings(rows: Sequence[Sequence[Any]]) -> RouterSettings:
     return RouterSettings.from_db(None, _SETTINGS, rows[0]) if rows else RouterSettings()
 
 
-def read_fleet(
-    settings: RouterSettings, sessions: Counter[str], outcomes: Iterable[tuple[int, Outcome]], now: float
+def read_replicas() -> list[Replica]:
+    """In insertion order, with what is known of them."""
+    return list(Replica.objects.select_related("health", "record").order_by("id"))
+
+
+def assess(
+    replicas: Sequence[Replica],
+    settings: RouterSettings,
+    sessions: Counter[str],
+    outcomes: Iterable[tuple[int, Outcome]],
+    now: float,
 ) -> Fleet:
     """The fleet after `outcomes`, which are written down. `sessions`: how many are live on each server."""
-    replicas = list(Replica.objects.select_related("health", "record").order_by("id"))
     standing = {replica.pk for replica in replicas if replica.available}
     records = _learn(replicas, standing, outcomes, now)
     at = timezone.now()
@@ -79,7 +87,7 @@ def read_fleet(
 
 
 def live_by_server() -> Counter[str]:
-    return by_server(read(*LIVE_BY_URL))
+    return by_server(Asked(LIVE_BY_URL).rows())
 
 
 def write_turns(turns: dict[int, int]) -> None:

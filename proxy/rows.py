@@ -15,25 +15,28 @@ from django.utils import timezone
 
 from proxy.claims import Claim, Ended, Seat
 from proxy.models import Session
-from proxy.turn import read
+from proxy.turn import Asked
 
 # A statement's parameters are bounded (SQLite: 32,766).
 ROWS_AT_ONCE = 500
 
+# A key last. The types are for PostgreSQL: values that come as rows have none of their own.
+_ENDING = {
+    "ended_at": "timestamptz", "ended_by": "text", "why": "text", "close_code": "int", "first_media_at": "timestamptz",
+    "frames_up": "bigint", "bytes_up": "bigint", "frames_down": "bigint", "bytes_down": "bigint", "uid": "text",
+}  # fmt: skip
+_SEAT = {"replica_id": "bigint", "replica_name": "text", "url": "text", "placed_at": "timestamptz", "id": "bigint"}
+
 
 def write_endings(endings: Iterable[Ended]) -> None:
-    _execute(
-        "UPDATE proxy_session SET ended_at = %s, ended_by = %s, why = %s, close_code = %s, first_media_at = %s,"
-        " frames_up = %s, bytes_up = %s, frames_down = %s, bytes_down = %s WHERE uid = %s"
-        " AND (ended_at IS NULL OR close_code IS NULL)",
-        [
-            (
-                _moment(e.at), e.by, _text(e.why, 100), e.code, _moment(e.first_media_at), e.frames_up, e.bytes_up,
-                e.frames_down, e.bytes_down, e.claim.uid,
-            )
-            for e in endings
-        ],
-    )  # fmt: skip
+    rows = [
+        (
+            _moment(e.at), e.by, _text(e.why, 100), e.code, _moment(e.first_media_at), e.frames_up, e.bytes_up,
+            e.frames_down, e.bytes_down, e.claim.uid,
+        )
+        for e in endings
+    ]  # fmt: skip
+    _update(_ENDING, rows, where="(proxy_session.ended_at IS NULL OR proxy_session.close_code IS NULL)")
 
 
 _INSERT = (
@@ -67,17 +70,14 @@ def write_arrivals(process: int, arrivals: Sequence[tuple[Claim, Seat | None, st
         some = rows[start : start + ROWS_AT_ONCE]
         places = ", ".join([f"({', '.join(['%s'] * len(some[0]))})"] * len(some))
         statement = f"{_INSERT} VALUES {places} RETURNING uid, id"
-        ids |= read(statement, [value for row in some for value in row])
+        ids |= Asked(statement, [value for row in some for value in row]).rows()
     return ids
 
 
 def write_seats(seats: Iterable[tuple[Seat, int]]) -> None:
     now = _moment(timezone.now())
-    _execute(
-        "UPDATE proxy_session SET replica_id = %s, replica_name = %s, url = %s, placed_at = %s, attempts = attempts + 1"
-        " WHERE id = %s",
-        [(seat.replica, seat.name, seat.url, now, id) for seat, id in seats],
-    )
+    rows = [(seat.replica, seat.name, seat.url, now, id) for seat, id in seats]
+    _update(_SEAT, rows, also="attempts = attempts + 1")
 
 
 def write_unseated(id: int, claim: Claim) -> None:
@@ -85,10 +85,25 @@ def write_unseated(id: int, claim: Claim) -> None:
     Session.objects.filter(pk=id).update(url=None, replica=None, replica_name="", placed_at=None, avoid=claim.avoid)
 
 
-def _execute(statement: str, rows: Sequence[Sequence[Any]]) -> None:
-    if rows:
+def _update(columns: dict[str, str], rows: Sequence[Sequence[Any]], *, also: str = "", where: str = "") -> None:
+    """Set `columns` of each of `rows`, by the last of them. PostgreSQL plans each statement: it gets all in one."""
+    *names, key = columns
+    where = f" AND {where}" if where else ""
+    if connection.vendor != "postgresql":
+        sets = ", ".join([*(f"{name} = %s" for name in names), *filter(None, [also])])
+        if rows:
+            with connection.cursor() as cursor:
+                cursor.executemany(f"UPDATE proxy_session SET {sets} WHERE {key} = %s{where}", rows)  # noqa: S608
+        return
+    sets = ", ".join([*(f"{name} = new.{name}" for name in names), *filter(None, [also])])
+    typed = ", ".join(f"%s::{kind}" for kind in columns.values())
+    plain = ", ".join(["%s"] * len(columns))
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        some = rows[start : start + ROWS_AT_ONCE]
+        values = f"(VALUES ({typed}){f', ({plain})' * (len(some) - 1)}) AS new ({', '.join(columns)})"
+        statement = f"UPDATE proxy_session SET {sets} FROM {values} WHERE proxy_session.{key} = new.{key}{where}"  # noqa: S608
         with connection.cursor() as cursor:
-            cursor.executemany(statement, rows)
+            cursor.execute(statement, [value for row in some for value in row])
 
 
 def _text(text: str, length: int) -> str:

@@ -18,11 +18,20 @@ from django.db import connection
 from django.utils import timezone
 
 from proxy.claims import EXHAUSTED, NO_HEALTHY_REPLICA, QUEUE_FULL, Batch, ProcessEnded, Seat, Settled
-from proxy.fleet import LIVE_BY_URL, SETTINGS, Fleet, by_server, read_fleet, router_settings, write_turns
+from proxy.fleet import (
+    LIVE_BY_URL,
+    SETTINGS,
+    Fleet,
+    assess,
+    by_server,
+    read_replicas,
+    router_settings,
+    write_turns,
+)  # fmt: skip
 from proxy.models import PLACED, Session
 from proxy.rows import write_arrivals, write_endings, write_seats, write_unseated, write_unseen
 from proxy.selection import Candidate, Wish, assign
-from proxy.turn import read_all, turn
+from proxy.turn import Asked, brief_turn, refuse_what_was_given_up
 from replicas import rules
 from replicas.models import Policy, RouterSettings
 from replicas.passive import Outcome
@@ -32,38 +41,36 @@ AVOID_SECONDS = 30.0
 # Where arrivals stand, which have no id yet: behind all ids that there can be.
 BEHIND_ALL = 2**63
 
+LINE = (
+    "SELECT id, process_id, avoid, affinity_key FROM proxy_session WHERE ended_at IS NULL AND url IS NULL ORDER BY id"
+)
+
 # Draws, no secrets; a test may seed it.
 rng = random.Random()  # noqa: S311
 
 
 def settle(process: int, batch: Batch) -> Settled:
     """Take a turn for router process `process`. Raises ProcessEnded, or a database's fault: then nothing was done."""
-    with turn():
+    with brief_turn():
         if batch.again:
             Session.objects.filter(uid__in=[claim.uid for claim in batch.arrivals]).delete()
         write_unseen(process, batch.endings)
         write_endings(batch.endings)
-        alive, waiting, live, settings = read_all(
-            ("SELECT 1 FROM proxy_routerprocess WHERE id = %s AND ended_at IS NULL", [process]),
-            (
-                "SELECT id, process_id, avoid, affinity_key FROM proxy_session"
-                " WHERE ended_at IS NULL AND url IS NULL ORDER BY id",
-                [],
-            ),
-            LIVE_BY_URL,
-            SETTINGS,
-        )
-        if not alive:
+        alive = Asked("SELECT 1 FROM proxy_routerprocess WHERE id = %s AND ended_at IS NULL", [process])
+        line, live, settings = Asked(LINE), Asked(LIVE_BY_URL), Asked(SETTINGS)
+        replicas = read_replicas()
+        refuse_what_was_given_up()
+        if not alive.rows():
             raise ProcessEnded
         now = time.time()
         freed = [(e.claim.seat.replica, Outcome.ROOM) for e in batch.endings if e.claim.seat is not None]
         returning = {claim.id for claim in batch.returns if claim.id is not None}
         # By the table, not by the claim: a turn that was given up may have moved it.
         leaving = Session.objects.filter(PLACED, pk__in=returning).values_list("url", flat=True) if returning else ()
-        sessions = by_server(live)
+        sessions = by_server(live.rows())
         sessions.subtract(rules.same_replica(url or "") for url in leaving)
-        fleet = read_fleet(router_settings(settings), sessions, [*freed, *batch.outcomes], now)
-        waiting = [row for row in waiting if row[0] not in returning]
+        fleet = assess(replicas, router_settings(settings.rows()), sessions, [*freed, *batch.outcomes], now)
+        waiting = [row for row in line.rows() if row[0] not in returning]
         return _Turn(process, batch, fleet, waiting, now).take()
 
 

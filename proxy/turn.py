@@ -6,7 +6,6 @@ stays true until its end, because only turns write it.
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from django.db import OperationalError, connection, transaction
 from replicas.worker import given_up
 
 # pg_advisory_xact_lock: any number that is nobody else's in this database.
+LOCK = "SELECT pg_advisory_xact_lock(%s)"
 ADVISORY_LOCK = 0x73_74_72_65_61_6D
 
 
@@ -28,37 +28,50 @@ def turn() -> Iterator[None]:
     if connection.vendor == "postgresql":
         with transaction.atomic():
             # The server hands it on in order of arrival, and at the latest when our connection is lost.
-            read("SELECT pg_advisory_xact_lock(%s)", [ADVISORY_LOCK])
-            _refuse_what_was_given_up()
+            Asked(LOCK, [ADVISORY_LOCK]).rows()
+            refuse_what_was_given_up()
             yield
     else:
         with _file_lock(), transaction.atomic():
-            _refuse_what_was_given_up()
+            refuse_what_was_given_up()
             yield
 
 
-def read(statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
-    """The rows of one statement; see read_all."""
-    return read_all((statement, parameters))[0]
+@contextmanager
+def brief_turn() -> Iterator[None]:
+    """A turn whose statements go to a server together, each with all before it that nobody has asked the rows of.
+
+    So a turn has three round trips: to the first rows that are read, to the ids of new rows, and to the commit. How
+    many rows a statement has changed is not known within it, and whether this turn was given up is asked by
+    `refuse_what_was_given_up`, after rows were read.
+    """
+    if connection.vendor == "postgresql":
+        connection.ensure_connection()
+        with connection.wrap_database_errors, connection.connection.pipeline(), transaction.atomic():
+            Asked(LOCK, [ADVISORY_LOCK])
+            yield
+    else:
+        with turn():
+            yield
 
 
-def read_all(*statements: tuple[str, Sequence[Any]]) -> list[list[Any]]:
-    """The rows of each statement, in SQL, all in one round trip where the database can.
+class Asked:
+    """A statement in SQL that was sent to the database, or will be with the next whose rows are read.
 
-    What runs in each turn is written so: to make such a statement from a query costs Django several times what the
+    What runs in each turn is written in SQL: to make such a statement from a query costs Django several times what the
     database takes for it, and all other processes wait for this turn.
     """
-    with contextlib.ExitStack() as stack:
-        cursors = [stack.enter_context(connection.cursor()) for _ in statements]
-        pipelined = connection.connection.pipeline() if connection.vendor == "postgresql" else contextlib.nullcontext()
-        # In a pipeline a fault shows at its end, outside of Django's cursors.
-        with connection.wrap_database_errors, pipelined:
-            for cursor, (statement, parameters) in zip(cursors, statements, strict=True):
-                cursor.execute(statement, parameters)
-        return [cast("list[Any]", cursor.fetchall()) for cursor in cursors]
+
+    def __init__(self, statement: str, parameters: Sequence[Any] = ()) -> None:
+        self._cursor = connection.cursor()
+        self._cursor.execute(statement, parameters)
+
+    def rows(self) -> list[Any]:
+        with self._cursor:
+            return cast("list[Any]", self._cursor.fetchall())
 
 
-def _refuse_what_was_given_up() -> None:
+def refuse_what_was_given_up() -> None:
     """Another turn has done the same since, or will: what came later must not be overwritten by what came before.
 
     Asked with the lock: a turn that is given up after this ends before the one that repeats it begins.
