@@ -3,7 +3,7 @@
 One replica with one slot, whose server sends a frame as soon as a session opens; a line of clients before it, each on
 another process than the one before. The clock runs from the close that the client of the slot sends to the first frame
 that the next in the line receives. PostgreSQL (fsync on) is started for it; once with Redis, once without. Prints a
-table and writes nothing.
+table in Markdown; bench/placements.md ends with one.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from tabulate import tabulate
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from bench.placements import ROOT, WORKER, run
+from bench.placements import ROOT, WORKER, machine, run
 from bench.processes import environment
 from tests.backing_servers import Missing, running_postgres, running_redis
 from tests.ports import free_port
 
 PROCESSES = 4
 LINE = 8  # clients that wait at any time
-ROW = "{:9}{:>10}{:>8}{:>8}{:>8}{:>8}"
+HEADERS = ("nudges", "sessions", "p50 ms", "p90 ms", "p99 ms", "max ms")
 FIRST_FRAME = b"\0" * 1024
 PATIENCE_SECONDS = 30.0
 
@@ -40,7 +41,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.handover", description=__doc__)
     parser.add_argument("--sessions", type=int, default=500, help="one after the other")
     options = parser.parse_args()
-    print(ROW.format("nudges", "sessions", "p50 ms", "p90 ms", "p99 ms", "max ms"))
+    rows = []
     for nudges in ("redis", "none"):
         with tempfile.TemporaryDirectory(prefix="bench-") as name, contextlib.ExitStack() as servers:
             try:
@@ -48,11 +49,14 @@ def main() -> int:
                 if nudges == "redis":
                     settings["REDIS_URL"] = servers.enter_context(running_redis(Path(name)))
             except Missing as missing:
-                print(f"{nudges}: {missing}")
+                print(f"{nudges}: {missing}", file=sys.stderr)
                 continue
             took = sorted(asyncio.run(_measure(Path(name), settings, options.sessions)))
         parts = [took[math.ceil(len(took) * part) - 1] * 1000 for part in (0.5, 0.9, 0.99, 1)]
-        print(ROW.format(nudges, len(took), *(f"{part:.1f}" for part in parts)), flush=True)
+        rows.append((nudges, len(took), *(f"{part:.1f}" for part in parts)))
+        print(rows[-1], file=sys.stderr)
+    print(f"{PROCESSES} processes, {LINE} clients waiting, one slot; {machine()}.\n")
+    print(tabulate(rows, HEADERS, tablefmt="github", disable_numparse=True))
     return 0
 
 

@@ -2,8 +2,8 @@
 
 Each process runs the router's own placement (proxy/placement.py) under as many sessions at once as --sessions says:
 each asks for a seat, gives it back, and asks again. No WebSocket is opened: what is measured is the turn. SQLite in a
-temporary folder; PostgreSQL (durable: fsync on) is started for it where it is installed. Prints a table and writes
-nothing.
+temporary folder; PostgreSQL (durable: fsync on) is started for it where it is installed. Says each figure as it comes
+(stderr) and prints all of them as Markdown at the end; bench/placements.md is such a page.
 """
 
 from __future__ import annotations
@@ -18,11 +18,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tabulate import tabulate
+
+from bench.machine import choose_cores, describe
 from bench.processes import environment
 
 ROOT = Path(__file__).resolve().parents[1]
-ROW = "{:9}{:>10}{:>9}{:>7}{:>8}{:>8}{:>8}{:>8}"
+BAR = 24  # characters, for the most placements a second
 WORKER = "bench.placements_worker"
+HEADERS = ("database", "processes", "replicas", "live", "ended", "placements a second", "", "p50 ms", "p99 ms")
 
 
 @dataclass(frozen=True)
@@ -57,19 +61,34 @@ def main() -> int:
     parser.add_argument("--sessions", type=int, default=64, help="at once, over all processes")
     parser.add_argument("--only", default="", help="cases whose text has this, like 'sqlite 4'")
     options = parser.parse_args()
-    print(ROW.format("database", "processes", "replicas", "live", "ended", "per s", "p50 ms", "p99 ms"))
+    measured = list[tuple[Case, float, float, float]]()
     for case in CASES:
         if options.only not in f"{case.database} {case.processes} {case.replicas} {case.live} {case.ended}":
             continue
         with tempfile.TemporaryDirectory(prefix="bench-") as name, _database(case.database) as url:
             if url is None:
-                print(f"{case.database}: not installed")
+                print(f"{case.database}: not installed", file=sys.stderr)
                 continue
-            rate, p50, p99 = _measure(case, Path(name), url, options.seconds, options.sessions)
-        figures = f"{rate:.0f}", f"{p50:.1f}", f"{p99:.1f}"
-        setting = case.database, case.processes, case.replicas, case.live, case.ended
-        print(ROW.format(*setting, *figures), flush=True)
+            found = _measure(case, Path(name), url, options.seconds, options.sessions)
+        measured.append((case, *found))
+        print(f"{case}: {found[0]:.0f} a second, p50 {found[1]:.1f} ms, p99 {found[2]:.1f} ms", file=sys.stderr)
+    most = max((rate for _, rate, _, _ in measured), default=1.0)
+    rows = [
+        (
+            *(case.database, case.processes, case.replicas, case.live, case.ended),
+            *(f"{rate:.0f}", "█" * round(rate / most * BAR), f"{p50:.1f}", f"{p99:.1f}"),
+        )
+        for case, rate, p50, p99 in measured
+    ]
+    print(f"{options.sessions} sessions at once, {options.seconds:g} s a row; {machine()}.\n")
+    print(tabulate(rows, HEADERS, tablefmt="github", disable_numparse=True))
     return 0
+
+
+def machine() -> str:
+    """What figures were measured on, in a few words."""
+    found = describe(choose_cores())
+    return f"{found['cpu']}, {found['cores']} cores, Linux {found['kernel']}, Python {found['python']}"
 
 
 def _measure(case: Case, var: Path, url: str, seconds: float, sessions: int) -> tuple[float, float, float]:
