@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import daphne.server  # noqa: F401  (first: it installs the asyncio reactor that the next import binds to)
+from autobahn.websocket import protocol
 from daphne.access import AccessLogGenerator
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from twisted.internet import reactor
@@ -136,6 +137,8 @@ def install(
     """
     WebSocketFactory.protocol = StreamProtocol
     AccessLogGenerator.write_entry = _write_entry
+    # Autobahn prints its options prettily for its debug log, whether that is on or not: a tenth of an opening's cost.
+    protocol.pformat = protocol.hlval = protocol.hltype = lambda value: value
     shared = share_adopted_ports(reactor, Ledger)
 
     def finish() -> Deferred[None]:

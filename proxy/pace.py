@@ -36,7 +36,7 @@ class _Ramp:
     def leave(self, connected: bool) -> None:
         self.connecting -= 1
         self.connected += connected
-        for _ in range(self.connected + 1 - self.connecting):
+        for _ in range(min(self.connected + 1 - self.connecting, len(self._waiting))):
             self._wake()
 
     def _wake(self) -> None:
