@@ -138,7 +138,7 @@ def install(
     WebSocketFactory.protocol = StreamProtocol
     AccessLogGenerator.write_entry = _write_entry
     # Autobahn prints its options prettily for its debug log, whether that is on or not: a tenth of an opening's cost.
-    protocol.pformat = protocol.hlval = protocol.hltype = lambda value: value
+    vars(protocol).update(dict.fromkeys(("pformat", "hlval", "hltype"), lambda value: value))
     shared = share_adopted_ports(reactor, Ledger)
 
     def finish() -> Deferred[None]:
