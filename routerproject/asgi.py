@@ -9,7 +9,8 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "routerproject.settings")
 django.setup(set_prefix=False)
 
-from proxy import daphne, memory, process, routing  # noqa: E402  (models need the setup above)
+from dashboard.routing import watching  # noqa: E402  (models need the setup above)
+from proxy import daphne, memory, process, routing  # noqa: E402
 from routerproject.checks import refuse_to_start  # noqa: E402
 
 refuse_to_start()
@@ -18,7 +19,7 @@ daphne.install(at_start=process.begin, at_drain=process.drain, at_end=process.en
 application = ProtocolTypeRouter(
     {
         "http": get_asgi_application(),
-        "websocket": routing.application(),
+        "websocket": routing.application(watching),
         "lifespan": process.lifespan,  # for other servers than Daphne, which has none
     }
 )
