@@ -101,6 +101,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
                 # The newest: while this one took nothing there may have been several.
                 state = reader().state
                 assert state is not None
+                if sent is not None and state["at"] == sent["at"]:
+                    continue
                 state = state | {"may": may}
                 self.link.send_text(json.dumps(snapshot(state) if sent is None else changes(sent, state)))
                 sent = state
