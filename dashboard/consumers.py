@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from functools import partial
 from typing import Any
@@ -19,7 +18,7 @@ from django.conf import settings
 from django.db import Error as DatabaseFault
 
 from dashboard.access import may_by_session
-from dashboard.changes import changes, snapshot
+from dashboard.changes import as_json, changes, snapshot
 from dashboard.database import in_time
 from dashboard.live import reader
 from proxy.errors import GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER, Close
@@ -104,7 +103,7 @@ class LiveConsumer(AsyncWebsocketConsumer):
                 if sent is not None and state["at"] == sent["at"]:
                     continue
                 state = state | {"may": may}
-                self.link.send_text(json.dumps(snapshot(state) if sent is None else changes(sent, state)))
+                self.link.send_text(as_json(snapshot(state) if sent is None else changes(sent, state)))
                 sent = state
 
     @property

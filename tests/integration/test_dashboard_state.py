@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from dashboard.changes import as_json
 from dashboard.snapshot import read_state
 from proxy import census
 from proxy.models import RouterProcess, Sample, Session
@@ -29,7 +31,8 @@ ROW = {
 
 
 def row(replica: Replica) -> dict[str, Any]:
-    return next(each for each in read_state()["replicas"] if each["id"] == replica.pk)
+    """As the page gets it."""
+    return next(each for each in json.loads(as_json(read_state()))["replicas"] if each["id"] == replica.pk)
 
 
 def test_an_empty_router_has_a_state() -> None:
