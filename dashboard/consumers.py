@@ -33,6 +33,16 @@ ASK_AGAIN_SECONDS = 15.0
 # For the goodbye when the server is being stopped.
 HURRY_SECONDS = 1.0
 
+_watches: set[asyncio.Task[None]] = set()
+
+
+async def end() -> None:
+    """Tell all watchers that the process ends: their pages come back by another one. Within HURRY_SECONDS."""
+    for watch in _watches:
+        watch.cancel()
+    if _watches:
+        await asyncio.wait(_watches.copy())
+
 
 class LiveConsumer(AsyncWebsocketConsumer):
     """See above."""
@@ -52,6 +62,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
             self.link = MessageLink(self.base_send, self.scope.get("scheme") == "wss")
         self.link.start(lambda units: None)
         self.watch = asyncio.create_task(self._watch(), name="dashboard: watcher")
+        _watches.add(self.watch)
+        self.watch.add_done_callback(_watches.discard)
 
     async def _watch(self) -> None:
         try:
@@ -118,7 +130,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
             await super().__call__(scope, receive, send)
         finally:
             if self.watch is not None:
-                self.watch.cancel()
+                if not self.watch.cancelling():  # not twice: its goodbye is then under way
+                    self.watch.cancel()
                 await asyncio.wait({self.watch})
 
     async def dispatch(self, message: dict[str, Any]) -> None:

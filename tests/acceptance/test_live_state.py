@@ -11,12 +11,15 @@ import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from pytest_django.plugin import DjangoDbBlocker
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
 from tests.acceptance.cluster import Cluster, running_cluster
 from tests.acceptance.servers import Router
@@ -32,9 +35,13 @@ PASSWORD = "correct horse battery staple"
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[Cluster]:
     with running_cluster(tmp_path_factory.mktemp("live"), django_db_blocker, processes=2) as found:
-        settings = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD}
-        manage(found.var, "createsuperuser", "--noinput", "--username", "ada", "--email", "a@example.com", **settings)
+        make_operator(found.var)
         yield found
+
+
+def make_operator(var: Path) -> None:
+    settings = {"DJANGO_SUPERUSER_PASSWORD": PASSWORD}
+    manage(var, "createsuperuser", "--noinput", "--username", "ada", "--email", "a@example.com", **settings)
 
 
 class Operator:
@@ -205,6 +212,36 @@ async def test_counts_are_true(cluster: Cluster, operators: list[Operator]) -> N
         rows = await cluster.since(before)
         assert watcher.state["totals"]["opened_per_minute"] >= len(rows)
     await cluster.empty()
+
+
+async def test_who_has_not_signed_in_hears_4403(router: Router) -> None:
+    """On any server: after the accept, as a browser needs it; and a page of another site is refused before."""
+    address = f"ws://127.0.0.1:{router.port}/dashboard/live"
+    async with connect(address, origin=Origin(f"http://127.0.0.1:{router.port}")) as socket:
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 4403
+    with pytest.raises(InvalidStatus) as refused:
+        await connect(address, origin=Origin("http://evil.example"))
+    assert refused.value.response.status_code == 403
+
+
+async def test_a_watched_process_ends_in_order(own_router: Router) -> None:
+    """SIGTERM: the watcher is told, nothing holds up the end, nothing is logged as a fault."""
+    var = own_router.database.parent
+    await asyncio.to_thread(make_operator, var)
+    operator = Operator(own_router)
+    await operator.sign_in()
+    async with operator.watching() as watcher:
+        await watcher.until(lambda state: state["processes"])
+        assert await asyncio.to_thread(own_router.process.stop) == 0
+        with pytest.raises(ConnectionClosed) as closed:
+            await watcher.until(lambda state: False)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1001
+    await operator.http.aclose()
+    assert "Traceback" not in own_router.log
 
 
 async def until_table(
