@@ -244,7 +244,7 @@ WHATS = {"make_primary", "drain", "activate", "disable", "probe_now", "disconnec
     [
         ([], set(), {"drain": False, "edit": False, "disconnect": False}),
         (["replicas.view_replica", "proxy.view_session"], set(), {"drain": False, "edit": False, "disconnect": False}),
-        (["replicas.drain_replica"], {"drain"}, {"drain": True, "edit": False, "disconnect": False}),
+        (["replicas.drain_replica"], {"drain", "activate"}, {"drain": True, "edit": False, "disconnect": False}),
         (["replicas.change_replica"], WHATS - {"disconnect"}, {"drain": True, "edit": True, "disconnect": False}),
         (["proxy.disconnect_session"], {"disconnect"}, {"drain": False, "edit": False, "disconnect": True}),
         (["proxy.change_session"], {"disconnect"}, {"drain": False, "edit": False, "disconnect": True}),
@@ -260,6 +260,21 @@ def test_each_act_needs_its_permission(
         status, _ = post(client, what=what, replica=a.pk, sessions=[session.uid], ask=True)
         assert status == (200 if what in allowed else 403), what
     assert client.get("/dashboard/state.json").json()["may"] == may
+
+
+def test_who_may_drain_takes_a_drain_back_and_nothing_else(a: Replica) -> None:
+    """What somebody has disabled is theirs who may edit."""
+    client = staff("replicas.drain_replica")
+    Replica.objects.update(state="draining")
+    assert post(client, what="activate", replica=a.pk)[0] == 200
+    Replica.objects.update(state="disabled")
+    for what in ("activate", "drain"):
+        for ask in (True, False):
+            status, said = post(client, what=what, replica=a.pk, ask=ask)
+            assert status == 403
+            assert said == "a is disabled: to take it back you need the permission replicas.change_replica."
+    a.refresh_from_db()
+    assert a.state == "disabled"
 
 
 JSON = ["/dashboard/state.json", "/dashboard/sessions.json", "/dashboard/replicas/1/history.json"]

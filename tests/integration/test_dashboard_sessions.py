@@ -10,7 +10,7 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from dashboard import sessions
+from dashboard import actions, sessions
 from dashboard.history import hours_of, read_history
 from dashboard.refused import Refused
 from dashboard.sessions import Wanted, read_sessions
@@ -206,3 +206,29 @@ def test_only_what_is_kept_can_be_asked_for(text: str) -> None:
 def test_a_day_is_shown_unless_more_is_asked_for() -> None:
     """Up to all there is."""
     assert (hours_of(None), hours_of("336")) == (24, 336)
+
+
+# --- acts, as the database has them (what they say and who may: test_dashboard_acts.py) ---
+
+
+def test_acts_hold_on_each_database(django_user_model: type[User]) -> None:
+    """Their locks are statements that each understands; deed and log are there together."""
+    a, b = add_replica("a", primary=True), add_replica("b")
+    (claim,) = Process().place(1)
+    user = django_user_model.objects.get_or_create(username="root", is_superuser=True, is_staff=True)[0]
+    LogEntry.objects.all().delete()
+    for body in (
+        {"what": "make_primary", "replica": b.pk},
+        {"what": "drain", "replica": a.pk, "deadline_seconds": 60},
+        {"what": "activate", "replica": a.pk},
+        {"what": "probe_now", "replica": a.pk},
+        {"what": "disable", "replica": a.pk},
+        {"what": "disconnect", "sessions": [claim.uid]},
+    ):
+        actions.act(user, body | {"ask": True})
+        actions.act(user, body)
+    a.refresh_from_db()
+    b.refresh_from_db()
+    assert (a.state, a.drains, a.probe_asked, a.primary, b.primary) == ("disabled", 1, 1, False, True)
+    assert Session.objects.get().disconnect_reason == steering.DEFAULT_REASON
+    assert LogEntry.objects.count() == 7
