@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib import admin
 from django.http import HttpRequest
 
-from replicas import rules
+from replicas import admin_help, rules
+from replicas.admin_log import LoggedAdmin
 from replicas.models import Replica
 
 
@@ -31,6 +31,9 @@ class SinceShownForm(forms.ModelForm):  # type: ignore[type-arg]  # no subscript
 
 
 class ReplicaForm(SinceShownForm):
+    class Meta:
+        help_texts = admin_help.REPLICA
+
     def clean(self) -> dict[str, Any]:
         values, replica = super().clean(), self.instance
         assert isinstance(replica, Replica)
@@ -41,7 +44,12 @@ class ReplicaForm(SinceShownForm):
         return values
 
 
-class SinceShownAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no subscript at run time
+class SettingsForm(SinceShownForm):
+    class Meta:
+        help_texts = admin_help.SETTINGS
+
+
+class SinceShownAdmin(LoggedAdmin):
     form = SinceShownForm
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:

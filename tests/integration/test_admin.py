@@ -76,7 +76,7 @@ def test_one_click_moves_the_mark(admin_client: Client, three: list[Replica]) ->
     answer = admin_client.post(f"{LIST}{three[1].pk}/make-primary/", follow=True)
     assert "The primary is now b." in answer.content.decode()
     assert primaries() == ["b"]
-    assert LogEntry.objects.filter(object_id=three[1].pk, change_message="Made primary.").exists()
+    assert LogEntry.objects.filter(object_id=three[1].pk, change_message="Primary: a → b.").exists()
 
 
 def test_the_mark_is_not_moved_by_a_link(admin_client: Client, three: list[Replica]) -> None:
