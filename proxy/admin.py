@@ -128,7 +128,7 @@ class ProcessForm(forms.ModelForm):  # type: ignore[type-arg]  # no subscript at
 class SessionAdmin(SessionCells, ForReading):
     form = SessionForm
     list_display = (
-        "short_uid", "on_replica", "client", "state", "opened", "waited", "lasted", "traffic", "close_code", "story",
+        "short_uid", "on_replica", "client", "state", "opened", "waited", "lasted", "traffic", "story",
     )  # fmt: skip
     list_filter = (StateFilter, ReplicaFilter, EndedByFilter, CloseCodeFilter, ProcessFilter)
     date_hierarchy = FIELD
@@ -136,7 +136,8 @@ class SessionAdmin(SessionCells, ForReading):
     search_help_text = "By the session’s id, the client’s address or the replica’s name."
     ordering = ("-id",)
     list_per_page = 50
-    show_full_result_count = False  # counts a long history twice
+    show_full_result_count = False  # counts a long history twice, and
+    show_facets = admin.ShowFacets.NEVER  # once for each choice of each filter
     actions = ("disconnect",)
     fieldsets = (
         (None, {"fields": ("story", "state", "uid", "from_client", "in_process", "affinity_key")}),

@@ -43,6 +43,8 @@ class SessionList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
+        if not (self.query or self.has_active_filters or any(name.startswith(FIELD) for name in self.params)):
+            self.full_result_count = self.result_count  # so that the page does not offer to show all
         count_carried(self.result_list)
 
     def drill_down(self) -> dict[str, Any]:

@@ -53,10 +53,12 @@ def moment(at: datetime | None) -> SafeString | str:
     return format_html('<span class="moment">{}</span>', f"{at:%Y-%m-%d %H:%M:%S}") if at else NOTHING
 
 
-def carried(session: Session) -> list[int]:
-    """Bytes up, bytes down, and of a live one the rates; what is live is its process's to say (`count_carried`)."""
+def carried(session: Session) -> list[int] | None:
+    """Bytes up, bytes down, and of a live one the rates, which its process says (`count_carried`); None: not yet."""
+    if session.ended_at:
+        return [session.bytes_up, session.bytes_down, 0, 0]
     live: list[int] | None = getattr(session, "carried", None)
-    return live or [session.bytes_up, session.bytes_down, 0, 0]
+    return live
 
 
 def count_carried(sessions: Iterable[Session]) -> None:
@@ -150,19 +152,27 @@ class SessionCells:
         return duration((session.ended_at or timezone.now()) - session.opened_at)
 
     @admin.display(description="Up / down")
-    def traffic(self, session: Session) -> SafeString:
-        up, down, *_ = carried(session)
-        return format_html('<span class="count">{} / {}</span>', size(up), size(down))
+    def traffic(self, session: Session) -> SafeString | str:
+        said = carried(session)
+        if said is None:
+            return NOTHING
+        return format_html('<span class="count">{} / {}</span>', size(said[0]), size(said[1]))
 
     @admin.display(description="Client → replica")
     def up(self, session: Session) -> str:
-        up, _, rate, _ = carried(session)
-        return f"{session.frames_up} frames, {size(up)}" if session.ended_at else f"{size(up)}, {size(rate)}/s"
+        return _one_way(session, session.frames_up, 0)
 
     @admin.display(description="Replica → client")
     def down(self, session: Session) -> str:
-        _, down, _, rate = carried(session)
-        return f"{session.frames_down} frames, {size(down)}" if session.ended_at else f"{size(down)}, {size(rate)}/s"
+        return _one_way(session, session.frames_down, 1)
+
+
+def _one_way(session: Session, frames: int, way: int) -> str:
+    """`way`: 0 up, 1 down."""
+    said = carried(session)
+    if said is None:
+        return NOTHING
+    return f"{frames} frames, {size(said[way])}" if session.ended_at else f"{size(said[way])}, {size(said[way + 2])}/s"
 
 
 class ProcessCells:

@@ -66,7 +66,7 @@ class HealthColumns:
     def state_badge(self, replica: Replica) -> SafeString:
         if replica.deleted_at:
             left = wording.sessions(replica.live)  # type: ignore[attr-defined]  # counted for the page
-            return format_html('<span class="badge deleted">deleted · {} left</span>', left)
+            return format_html('{}<span class="why">{} left</span>', mark("deleted"), left)
         return format_html('<span class="badge state-{}">{}</span>', replica.state, replica.get_state_display().lower())
 
     @admin.display(description="Sessions")
@@ -130,7 +130,11 @@ class HealthSection(HealthColumns):
         "last_error", "reports",
     )  # fmt: skip
 
-    origin_shown = ("from_file", "added")
+    origin_shown = ("origin", "added")
+
+    @admin.display(description="Brought in by")
+    def origin(self, replica: Replica) -> str:
+        return "a file" if replica.from_file else "people"
 
     @admin.display(description="Added (UTC)")
     def added(self, replica: Replica) -> SafeString:

@@ -5,6 +5,9 @@ Used by admin_forms.py. The tables' own help texts (models/) are shorter; what m
 
 from __future__ import annotations
 
+REPLICA_LABELS = {"max_sessions": "Slots"}
+SETTINGS_LABELS = {"interval_seconds": "Interval (s)", "timeout_seconds": "Timeout (s)"}
+
 REPLICA = {
     "name": "A label for people, like streamer-a: it stands in lists, logs and metrics. At most 63 characters. Left "
     "empty: the URL’s host and port.",
@@ -20,9 +23,9 @@ REPLICA = {
     "empty: they go on to their end.",
     "weight": "Its share of the sessions beside others of its rank; above 0. Of weights 2 and 1 the first gets two "
     "sessions of three. To send it none, drain it.",
-    "max_sessions": "Its slots: how many sessions it holds at once; 1 or more, like 8. With all of them taken it is "
-    "passed over, and where nothing is free clients wait in the line. Left empty: what it reports as total_gpus at its "
-    "health path, or else no limit. Lowered: no live session is cut.",
+    "max_sessions": "How many sessions it holds at once (max_sessions in files); 1 or more, like 8. With "
+    "all of them taken it is passed over, and where nothing is free clients wait in the line. Left empty: what it "
+    "reports as total_gpus at its health path, or else no limit. Lowered: no live session is cut.",
     # What is only shown.
     "sessions": "Live now, of its slots, over all router processes.",
     "found": "What sessions found when they connected. After 3 failures in a row it gets none for 5 s, then 10 s, up "
@@ -33,6 +36,7 @@ REPLICA = {
     "in_a_row": "Since the last change between success and failure.",
     "latency": "Of the last probe, in milliseconds.",
     "last_error": "Of the last probe; empty after a good one.",
+    "origin": "People: added here. A file: brought in by loadreplicas; only such replicas are removed by its --prune.",
     "reports": "What it says of itself at its health path. Slots count where the field above is left empty.",
 }
 

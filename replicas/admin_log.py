@@ -52,18 +52,26 @@ class LoggedAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no subscript a
         return f"{'; '.join(filter(None, changes)) or 'Saved, nothing changed'}."
 
 
+class KindFilter(admin.RelatedOnlyFieldListFilter):
+    title = "what it was done to"
+    include_empty_choice = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.title = KindFilter.title  # Django's is the field's
+
+
 @admin.register(LogEntry)
 class LogEntryAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no subscript at run time
     """All that was acted here, by whom: for reading."""
 
     list_display = ("time", "user", "kind", "what", "said")
     list_display_links = None
-    list_filter = ("action_flag", ("content_type", admin.RelatedOnlyFieldListFilter), "user")
+    list_filter = ("action_flag", ("content_type", KindFilter), "user")
     list_select_related = ("user", "content_type")
     search_fields = ("object_repr", "change_message", "user__username")
     search_help_text = "By what it was done to, its words, or who did it."
     date_hierarchy = "action_time"
-    show_full_result_count = False
     actions = None
 
     @admin.display(description="Time (UTC)", ordering="action_time")

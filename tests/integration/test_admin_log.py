@@ -37,7 +37,7 @@ def test_an_edit_names_each_field_with_both_values(admin_client: Client, two: li
     form = form_of(admin_client, two[1]) | {"weight": "2.5", "max_sessions": "8", "state": "draining"}
     assert admin_client.post(f"{LIST}{two[1].pk}/change/", form).status_code == 302
     entry = LogEntry.objects.get()
-    assert entry.get_change_message() == "State: active → draining; Weight: 1 → 2.5; Max sessions: none → 8."
+    assert entry.get_change_message() == "State: active → draining; Weight: 1 → 2.5; Slots: none → 8."
     assert (entry.user.get_username(), entry.action_flag, entry.object_repr) == ("admin", CHANGE, "b")
 
 
@@ -115,7 +115,7 @@ def test_router_settings_are_logged_from_to(admin_client: Client) -> None:
     address = admin_client.get(SETTINGS)["Location"]
     form = form_at(admin_client, address)
     admin_client.post(address, form | {"interval_seconds": "2.5", "policy": "random", "queue_when_down": "on"})
-    assert log() == ["Interval seconds: 5 → 2.5; Policy: least_sessions → random; Wait when all are down: no → yes."]
+    assert log() == ["Interval (s): 5 → 2.5; Policy: least_sessions → random; Wait when all are down: no → yes."]
     assert RouterSettings.current().policy == "random"
 
 
@@ -134,7 +134,7 @@ def test_the_history_of_a_replica_is_read_from_the_top(admin_client: Client, two
     """Acts with the newest first, and the changes of its health; a replica of no history says so."""
     _, b = two
     page = admin_client.get(f"{LIST}{b.pk}/history/").content.decode()
-    assert "Nobody has changed it here yet" in page
+    assert "Nobody has acted on it here yet" in page
     assert "Its health has not changed" in page
     act(admin_client, "drain", b)
     act(admin_client, "activate", b)

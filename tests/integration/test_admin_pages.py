@@ -147,7 +147,7 @@ def test_a_live_session_shows_what_its_process_says(admin_client: Client, replic
     shown = page(admin_client, f"{SESSIONS}{live.pk}/change/")
     assert "2.0 KiB, 10 B/s" in shown
     assert "3.0 MiB, 1.0 MiB/s" in shown
-    assert "0 B, 0 B/s" in page(admin_client, f"{SESSIONS}{silent.pk}/change/")
+    assert "B/s" not in page(admin_client, f"{SESSIONS}{silent.pk}/change/")
 
 
 # --- days ---
@@ -205,6 +205,14 @@ def test_a_day_that_cannot_be_is_no_fault(admin_client: Client, query: dict[str,
     """Someone has edited the address."""
     opened(datetime(2026, 3, 9, tzinfo=UTC))
     assert admin_client.get(SESSIONS, query, follow=True).status_code == 200
+
+
+def test_show_all_is_offered_only_where_not_all_is_shown(admin_client: Client) -> None:
+    """With a filter, a search or a day."""
+    opened(datetime(2026, 3, 9, tzinfo=UTC))
+    assert "Show all" not in page(admin_client, SESSIONS)
+    for query in ({"state": "live"}, {"q": "0"}, {"opened_at__year": 2026}):
+        assert "Show all" in page(admin_client, SESSIONS, **query)
 
 
 def test_no_sessions_no_days(admin_client: Client) -> None:
