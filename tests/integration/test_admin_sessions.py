@@ -219,7 +219,9 @@ def some(fleet: dict[str, Replica]) -> dict[str, Session]:
         "done": sessions_on(fleet["b"], uid="cccccccc" + "0" * 24, **ended | done)[0],
         "lost": sessions_on(fleet["b"], uid="dddddddd" + "0" * 24, **ended, ended_by="replica", close_code=1011)[0],
         "gone": sessions_on(fleet["a"], uid="eeeeeeee" + "0" * 24, **ended, ended_by="client", why="vanished")[0],
-        "odd": sessions_on(fleet["a"], uid="ffffffff" + "0" * 24, **ended, ended_by="replica", close_code=4001)[0],
+        "odd": sessions_on(
+            fleet["a"], uid="ffffffff" + "0" * 24, **ended, ended_by="replica", why="closed", close_code=4001
+        )[0],
     }
 
 
