@@ -34,6 +34,12 @@ class Request:
     body: Mapping[str, Any]
     ask: bool
 
+    def refuse_disabled(self, replica: Replica) -> None:
+        """What somebody has disabled only who may edit takes back."""
+        if replica.state == ReplicaState.DISABLED and not access.allowed(self.user, access.EDIT):
+            needed = " or ".join(access.EDIT)
+            raise Refused(403, f"{replica} is disabled: to take it back you need the permission {needed}.")
+
     def log(self, about: Replica, text: str) -> None:
         LogEntry.objects.log_actions(self.user.pk, [about], CHANGE, text, single_object=True)
 
@@ -77,7 +83,8 @@ def _make_primary(request: Request) -> str:
 
 
 def _drain(request: Request) -> str:
-    replica, deadline = _replica(request.body), request.body.get("deadline_seconds")
+    replica, deadline = _replica(request.body, lock=not request.ask), request.body.get("deadline_seconds")
+    request.refuse_disabled(replica)
     if deadline is not None:
         try:
             deadline = rules.deadline(deadline)
@@ -88,9 +95,7 @@ def _drain(request: Request) -> str:
         return f"{replica} is draining already: nothing to do."
     if request.ask:
         return f"{replica}: {wording.kept(_live(replica), until)}."
-    if not steering.drain(replica, deadline):
-        _replica(request.body)  # is it gone?
-        return f"{replica} is draining already: nothing to do."
+    steering.drain(replica, deadline)
     changed = [_from_to("State", replica.state, ReplicaState.DRAINING)]
     changed.append(_from_to("drain deadline", wording.seconds(replica.drain_deadline_seconds), wording.seconds(until)))
     request.log(replica, f"{'; '.join(filter(None, changed))}.")
@@ -98,13 +103,14 @@ def _drain(request: Request) -> str:
 
 
 def _activate(request: Request) -> str:
-    replica = _replica(request.body)
+    replica = _replica(request.body, lock=not request.ask)
+    request.refuse_disabled(replica)
     when = "" if replica.status == HEALTHY else " once it is healthy"
     return _set_state(request, replica, ReplicaState.ACTIVE, f"takes new sessions{when}")
 
 
 def _disable(request: Request) -> str:
-    replica = _replica(request.body)
+    replica = _replica(request.body, lock=not request.ask)
     return _set_state(request, replica, ReplicaState.DISABLED, "takes no new sessions and is not probed")
 
 
@@ -133,11 +139,13 @@ def _probe_now(request: Request) -> str:
     return f"{replica}: a probe is asked for."
 
 
-def _replica(body: Mapping[str, Any]) -> Replica:
+def _replica(body: Mapping[str, Any], *, lock: bool = False) -> Replica:
+    """With `lock` it is as it is read until the deed is done."""
     id = body.get("replica")
     if not isinstance(id, int) or isinstance(id, bool) or not 0 < id < 2**63:
         raise Refused(400, f"replica: “{id}” is no id of a replica, which is a whole number.")
-    replica = Replica.everything.with_health().filter(pk=id).first()
+    rows = Replica.everything.select_for_update(of=("self",)) if lock else Replica.everything.all()
+    replica = rows.select_related("health").filter(pk=id).first()
     if replica is None:
         raise Refused(404, f"There is no replica {id} (any more).")
     if replica.deleted_at is not None:
@@ -190,7 +198,7 @@ def _uids(given: Any) -> list[str]:
 ACTS: dict[str, tuple[tuple[str, ...], Callable[[Request], str]]] = {
     "make_primary": (access.EDIT, _make_primary),
     "drain": (access.DRAIN, _drain),
-    "activate": (access.EDIT, _activate),
+    "activate": (access.DRAIN, _activate),  # of a drain; see refuse_disabled
     "disable": (access.EDIT, _disable),
     "probe_now": (access.EDIT, _probe_now),
     "disconnect": (access.DISCONNECT, _disconnect),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 from functools import partial
 from typing import Any
@@ -19,7 +18,7 @@ from django.conf import settings
 from django.db import Error as DatabaseFault
 
 from dashboard.access import may_by_session
-from dashboard.changes import changes, snapshot
+from dashboard.changes import as_json, changes, snapshot
 from dashboard.database import in_time
 from dashboard.live import reader
 from proxy.errors import GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER, Close
@@ -33,6 +32,16 @@ NOT_STAFF = Close(4403, "sign in as staff")
 ASK_AGAIN_SECONDS = 15.0
 # For the goodbye when the server is being stopped.
 HURRY_SECONDS = 1.0
+
+_watches: set[asyncio.Task[None]] = set()
+
+
+async def end() -> None:
+    """Tell all watchers that the process ends: their pages come back by another one. Within HURRY_SECONDS."""
+    for watch in _watches:
+        watch.cancel()
+    if _watches:
+        await asyncio.wait(_watches.copy())
 
 
 class LiveConsumer(AsyncWebsocketConsumer):
@@ -53,6 +62,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
             self.link = MessageLink(self.base_send, self.scope.get("scheme") == "wss")
         self.link.start(lambda units: None)
         self.watch = asyncio.create_task(self._watch(), name="dashboard: watcher")
+        _watches.add(self.watch)
+        self.watch.add_done_callback(_watches.discard)
 
     async def _watch(self) -> None:
         try:
@@ -101,8 +112,10 @@ class LiveConsumer(AsyncWebsocketConsumer):
                 # The newest: while this one took nothing there may have been several.
                 state = reader().state
                 assert state is not None
+                if sent is not None and state["at"] == sent["at"]:
+                    continue
                 state = state | {"may": may}
-                self.link.send_text(json.dumps(snapshot(state) if sent is None else changes(sent, state)))
+                self.link.send_text(as_json(snapshot(state) if sent is None else changes(sent, state)))
                 sent = state
 
     @property
@@ -117,7 +130,8 @@ class LiveConsumer(AsyncWebsocketConsumer):
             await super().__call__(scope, receive, send)
         finally:
             if self.watch is not None:
-                self.watch.cancel()
+                if not self.watch.cancelling():  # not twice: its goodbye is then under way
+                    self.watch.cancel()
                 await asyncio.wait({self.watch})
 
     async def dispatch(self, message: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="dashboard")
 
 
 async def in_time(work: Callable[[], Result]) -> Result:
-    """What `work` gives. Raises its exception; after DATABASE_TIMEOUT_SECONDS OperationalError: it may still be done."""
+    """What `work` gives. Raises its exception, or OperationalError when it is late: then it may still be done."""
     try:
         async with asyncio.timeout(settings.DATABASE_TIMEOUT_SECONDS):
             return await asyncio.get_running_loop().run_in_executor(_threads, _alone, work)

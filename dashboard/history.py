@@ -44,8 +44,9 @@ def read_history(id: int, hours: float) -> dict[str, Any]:
     to = datetime.fromtimestamp(time.time(), UTC)
     since = to - timedelta(hours=hours)
     live = Session.objects.filter(PLACED, replica=replica).count()
+    latencies = replica.observed.latencies if replica.observed else []
     return {
-        "replica": replica_row(replica, RouterSettings.current(), live, to),
+        "replica": replica_row(replica, RouterSettings.current(), live, latencies or [], to),
         "from": since.timestamp(),
         "to": to.timestamp(),
         "transitions": _transitions(replica, since),

@@ -9,8 +9,10 @@ from proxy.selection import ramp
 from replicas.models import Replica, ReplicaHealth, RouterSettings
 
 
-def replica_row(replica: Replica, settings: RouterSettings, sessions: int, now: datetime) -> dict[str, Any]:
-    """`sessions`: how many are live there. `replica` with its `health` and `record`."""
+def replica_row(
+    replica: Replica, settings: RouterSettings, sessions: int, latencies: Any, now: datetime
+) -> dict[str, Any]:
+    """`sessions`: how many are live there. `replica` with its `health` and `record`; `latencies` as they are shown."""
     seen, found, at = replica.observed or ReplicaHealth(), replica.passive, now.timestamp()
     return {
         "id": replica.pk,
@@ -28,7 +30,7 @@ def replica_row(replica: Replica, settings: RouterSettings, sessions: int, now: 
         "weight": replica.weight,
         "last_error": seen.last_error,
         "latency_ms": round(seen.last_latency_ms, 1) if seen.last_latency_ms is not None else None,
-        "latencies": seen.latencies or [],
+        "latencies": latencies,
         "ejected_until": found.ejected_until if found.ejected(at) else None,
         "full_until": found.full_until if found.full(at) else None,
         "slow_start": _slow_start(replica, seen, settings, now),

@@ -21,13 +21,13 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_POST, require_safe
 
 from dashboard import access, actions, history, sessions
-from dashboard.changes import snapshot
+from dashboard.changes import as_json, snapshot
 from dashboard.database import in_time
 from dashboard.live import reader
 from dashboard.refused import Refused
 from replicas.models import Replica
 
-Answering = Callable[..., Awaitable[dict[str, Any]]]
+Answering = Callable[..., Awaitable[dict[str, Any] | HttpResponse]]
 
 
 def for_staff(answer: Answering) -> Callable[..., Coroutine[Any, Any, HttpResponse]]:
@@ -39,7 +39,8 @@ def for_staff(answer: Answering) -> Callable[..., Coroutine[Any, Any, HttpRespon
             user = await request.auser()
             if not access.is_staff(user):
                 return _error(403, "Only for staff: sign in.")
-            return JsonResponse(await answer(request, user, **arguments))
+            found = await answer(request, user, **arguments)
+            return found if isinstance(found, HttpResponse) else JsonResponse(found)
         except Refused as refused:
             return _error(refused.status, refused.said)
         except DatabaseFault:
@@ -80,10 +81,11 @@ def replica(request: HttpRequest, id: int) -> HttpResponse:
 @never_cache
 @require_safe
 @for_staff
-async def state(request: HttpRequest, user: Any) -> dict[str, Any]:
+async def state(request: HttpRequest, user: Any) -> HttpResponse:
     """As a watcher hears it first."""
     now = await reader().recent()
-    return snapshot(now | {"may": await in_time(partial(access.may, user))})
+    told = as_json(snapshot(now | {"may": await in_time(partial(access.may, user))}))
+    return HttpResponse(told, content_type="application/json")
 
 
 @never_cache

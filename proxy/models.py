@@ -18,7 +18,7 @@ LIVE = Q(ended_at__isnull=True)
 PLACED = LIVE & Q(url__isnull=False)
 WAITING = LIVE & Q(url__isnull=True)
 # Ended by a fault of a replica's or of ours, or for want of a slot: 1011, 1013, and what a dead process has left.
-FAILED = Q(ended_at__isnull=False) & (Q(close_code__in=(1011, 1013)) | Q(ended_by="router", close_code__isnull=True))
+FAILED = ~LIVE & (Q(close_code__in=(1011, 1013)) | Q(ended_by="router", close_code__isnull=True))
 
 
 class RouterProcess(models.Model):
