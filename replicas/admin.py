@@ -37,6 +37,16 @@ admin.site.index_title = "Operations"
 admin.site.enable_nav_sidebar = False  # few tables need no sidebar, and their lists need the width
 
 
+class OriginFilter(admin.SimpleListFilter):
+    title, parameter_name = "who brought it in", "from_file"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("0", "People"), ("1", "A file")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Replica]) -> QuerySet[Replica]:
+        return queryset.filter(from_file=self.value() == "1") if self.value() in ("0", "1") else queryset
+
+
 @admin.register(Replica)
 class ReplicaAdmin(HealthSection, SessionsAdmin, SinceShownAdmin):
     form = ReplicaForm
@@ -44,7 +54,7 @@ class ReplicaAdmin(HealthSection, SessionsAdmin, SinceShownAdmin):
         "named", "status_and_error", "state_badge", "primary_mark", "sessions", "weight", "latency", "last_probe",
         "last_change",
     )  # fmt: skip
-    list_filter = (StatusFilter, "state", "from_file")
+    list_filter = (StatusFilter, "state", OriginFilter)
     list_select_related = ("health", "record")
     search_fields = ("name", "url")
     search_help_text = "By name or address."
