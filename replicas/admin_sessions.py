@@ -81,7 +81,7 @@ class SessionsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no subscript
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
         replica: Replica | None = kwargs.get("obj")
         if replica is not None and replica.pk:
-            context["about_sessions"] = _about(replica)
+            context["about_sessions"] = _about(replica, edits=self.has_change_permission(request, replica))
         return super().render_change_form(request, context, *args, **kwargs)
 
     def render_delete_form(self, request: HttpRequest, context: Any) -> TemplateResponse:
@@ -134,16 +134,17 @@ class SessionsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no subscript
         self.message_user(request, ". ".join(said) + ".", messages.SUCCESS)
 
 
-def _about(replica: Replica) -> str:
+def _about(replica: Replica, *, edits: bool) -> str:
+    """What is under way with its sessions, and to who `edits` what saving does to them."""
     live: int = replica.live  # type: ignore[attr-defined]
     if replica.deleted_at:
         return (
             f"Deleted {ago(replica.deleted_at)}; {wording.deleted(live)}, and is gone then. "
             "To use this server again, add a replica with its URL."
         )
-    if live and replica.state == ReplicaState.DRAINING:
-        return f"Draining: {wording.drained(live, replica.drain_deadline_seconds)}. {wording.edited(live)}"
-    return wording.edited(live)
+    draining = live and replica.state == ReplicaState.DRAINING
+    under_way = f"Draining: {wording.drained(live, replica.drain_deadline_seconds)}." if draining else ""
+    return " ".join(filter(None, (under_way, wording.edited(live) if edits else "")))
 
 
 def _deletion_of(replicas: Iterable[Replica]) -> str:

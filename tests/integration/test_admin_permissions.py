@@ -141,6 +141,22 @@ def test_each_group_does_what_it_may_and_nothing_else(
     assert client.get("/admin/auth/user/").status_code == 403
 
 
+def test_what_saving_would_do_is_said_to_who_may_save(
+    member: Callable[[str], Client], house: dict[str, object]
+) -> None:
+    """Who only looks is told what is under way."""
+    a = house["a"]
+    assert isinstance(a, Replica)
+    page = f"{LIST}{a.pk}/change/"
+    assert "saving cuts none" in member("Editors").get(page).content.decode()
+    viewer = member("Viewers")
+    assert "about-sessions" not in viewer.get(page).content.decode()
+    Replica.objects.filter(pk=a.pk).update(state="draining")
+    shown = viewer.get(page).content.decode()
+    assert "Draining: keeps 1 session." in shown
+    assert "saving" not in shown
+
+
 def test_a_drain_is_taken_back_but_not_what_was_disabled(
     member: Callable[[str], Client], house: dict[str, object]
 ) -> None:
