@@ -8,23 +8,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.models import CHANGE, LogEntry
+from django.db import transaction
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from proxy import steering
-from proxy.admin_display import ProcessCells, SessionCells
+from proxy import admin_help, steering
+from proxy.admin_dates import FIELD, SessionList
+from proxy.admin_display import ProcessCells, SessionCells, count_carried
 from proxy.models import LIVE, PLACED, WAITING, RouterProcess, Session
 from replicas import wording
+from replicas.admin_log import LoggedAdmin
 from replicas.models import Replica
 
 ENDED = Q(ended_at__isnull=False)
 
 
-class ForReading(admin.ModelAdmin):  # type: ignore[type-arg]  # no subscript at run time
+class ForReading(LoggedAdmin):
     """Nothing is added, changed or deleted here."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -88,24 +92,55 @@ class ReplicaFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> QuerySet[Session]:
         value = self.value() or ""
-        return queryset.filter(replica=int(value)) if value.isdecimal() and len(value) < 19 else queryset
+        return queryset.filter(replica=int(value)) if _is_key(value) else queryset
+
+
+class ProcessFilter(admin.SimpleListFilter):
+    """Those that live, and the one that is asked for."""
+
+    title, parameter_name = "router process", "process"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        asked = request.GET.get(self.parameter_name, "")
+        ours = LIVE | Q(pk=int(asked)) if _is_key(asked) else LIVE
+        return [(str(process.pk), str(process)) for process in RouterProcess.objects.filter(ours).order_by("id")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Session]) -> QuerySet[Session]:
+        value = self.value() or ""
+        return queryset.filter(process=int(value)) if _is_key(value) else queryset
+
+
+def _is_key(value: str) -> bool:
+    return value.isdecimal() and len(value) < 19
+
+
+class SessionForm(forms.ModelForm):  # type: ignore[type-arg]  # no subscript at run time
+    class Meta:
+        help_texts = admin_help.SESSION
+
+
+class ProcessForm(forms.ModelForm):  # type: ignore[type-arg]  # no subscript at run time
+    class Meta:
+        help_texts = admin_help.PROCESS
 
 
 @admin.register(Session)
 class SessionAdmin(SessionCells, ForReading):
+    form = SessionForm
     list_display = (
-        "short_uid", "on_replica", "client", "state", "opened", "waited", "lasted", "traffic", "close_code", "ended_by",
-        "why", "attempts",
+        "short_uid", "on_replica", "client", "state", "opened", "waited", "lasted", "traffic", "story",
     )  # fmt: skip
-    list_filter = (StateFilter, ReplicaFilter, EndedByFilter, CloseCodeFilter, "opened_at")
+    list_filter = (StateFilter, ReplicaFilter, EndedByFilter, CloseCodeFilter, ProcessFilter)
+    date_hierarchy = FIELD
     search_fields = ("uid", "client", "replica_name")
     search_help_text = "By the session’s id, the client’s address or the replica’s name."
     ordering = ("-id",)
     list_per_page = 50
-    show_full_result_count = False  # counts a long history twice
+    show_full_result_count = False  # counts a long history twice, and
+    show_facets = admin.ShowFacets.NEVER  # once for each choice of each filter
     actions = ("disconnect",)
     fieldsets = (
-        (None, {"fields": ("uid", "state", "client", "process", "affinity_key")}),
+        (None, {"fields": ("story", "state", "uid", "from_client", "in_process", "affinity_key")}),
         ("Placement", {"fields": ("on_replica", "url", "attempts", "avoid")}),
         ("Times (UTC)", {"fields": ("opened", "placed", "first_media", "ended", "waited", "lasted")}),
         ("Traffic", {"fields": ("up", "down")}),
@@ -115,9 +150,24 @@ class SessionAdmin(SessionCells, ForReading):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         return super().changelist_view(request, {"title": "Sessions"} | (extra_context or {}))
 
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[SessionList]:
+        return SessionList
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Session | None:
+        session: Session | None = super().get_object(request, object_id, from_field)
+        if session is not None:
+            count_carried([session])
+        return session
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        session: Session | None = kwargs.get("obj")
+        live = session is not None and session.ended_at is None
+        context["may_disconnect"] = live and self.has_disconnect_permission(request)
+        return super().render_change_form(request, context, *args, **kwargs)
+
     def has_disconnect_permission(self, request: HttpRequest) -> bool:
         # Nobody edits a row, so that `has_change_permission` says no; who has the permission may end sessions.
-        return request.user.has_perm("proxy.change_session")
+        return any(request.user.has_perm(f"proxy.{name}_session") for name in ("disconnect", "change"))
 
     @admin.action(description="Disconnect: end with 1012 and a reason …", permissions=["disconnect"])
     def disconnect(self, request: HttpRequest, queryset: QuerySet[Session]) -> HttpResponse | None:
@@ -130,9 +180,10 @@ class SessionAdmin(SessionCells, ForReading):
         if "post" not in request.POST:
             return self._ask(request, queryset, number)
         reason = request.POST.get("reason", "").strip() or steering.DEFAULT_REASON
-        sessions = list(live)
-        LogEntry.objects.log_actions(request.user.pk, sessions, CHANGE, f"Disconnected: {reason}")  # type: ignore[arg-type]
-        asked = steering.disconnect([session.uid for session in sessions], reason)
+        with transaction.atomic():  # the deed and its line in the log
+            sessions = list(live)
+            LogEntry.objects.log_actions(request.user.pk, sessions, CHANGE, f"Disconnected: {reason}")  # type: ignore[arg-type]
+            asked = steering.disconnect([session.uid for session in sessions], reason)
         self.message_user(request, f"Told to end: {wording.sessions(asked)} (1012, “{reason}”).", messages.SUCCESS)
         return None
 
@@ -161,6 +212,7 @@ class ProcessStateFilter(Among):
 
 @admin.register(RouterProcess)
 class RouterProcessAdmin(ProcessCells, ForReading):
+    form = ProcessForm
     list_display = ("name", "version", "state", "live_sessions", "started", "last_beat", "ended", "why")
     list_filter = (ProcessStateFilter,)
     search_fields = ("name",)

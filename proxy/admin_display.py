@@ -5,20 +5,23 @@ Colours are classes of routerproject/static, as in replicas/admin_display.py; ev
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.contrib import admin
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
-from proxy.models import RouterProcess, Session
+from proxy.census import DEAD_SECONDS
+from proxy.explain import explain
+from proxy.models import ProcessTraffic, RouterProcess, Session
 from replicas.admin_display import NOTHING, ago, mark
 
 SHORT = 8  # characters of a session's id, which has 32: enough to tell those of a page apart, and to search for
-# A process beats every 2 s, and is ended by the others after 10 s without.
-SILENT_AFTER = timedelta(seconds=10)
+SILENT_AFTER = timedelta(seconds=DEAD_SECONDS)  # then the others end a process (census.py)
 
 
 def duration(took: timedelta | None) -> str:
@@ -50,6 +53,28 @@ def moment(at: datetime | None) -> SafeString | str:
     return format_html('<span class="moment">{}</span>', f"{at:%Y-%m-%d %H:%M:%S}") if at else NOTHING
 
 
+def carried(session: Session) -> list[int] | None:
+    """Bytes up, bytes down, and of a live one the rates, which its process says (`count_carried`); None: not yet."""
+    if session.ended_at:
+        return [session.bytes_up, session.bytes_down, 0, 0]
+    live: list[int] | None = getattr(session, "carried", None)
+    return live
+
+
+def count_carried(sessions: Iterable[Session]) -> None:
+    """Give each live row what its process last said it has carried. One query, and none where none is live."""
+    live = [session for session in sessions if session.ended_at is None]
+    if not live:
+        return
+    said = dict(
+        ProcessTraffic.objects.filter(process__in={session.process_id for session in live}).values_list(
+            "pk", "sessions"
+        )
+    )
+    for session in live:
+        session.carried = said.get(session.process_id or 0, {}).get(str(session.pk))  # type: ignore[attr-defined]
+
+
 class SessionCells:
     """Sessions: the list's cells, and those of one of them."""
 
@@ -73,6 +98,33 @@ class SessionCells:
         return format_html(
             '<span class="badge session-{0}">{0}</span> {1}', word, mark("disconnecting") if asked else ""
         )
+
+    @admin.display(description="In a sentence")
+    def story(self, session: Session) -> SafeString:
+        """Why it has ended; of a live one where it is."""
+        if session.ended_at:
+            told = explain(session)
+        elif session.url:
+            told = f"on replica {session.replica_name}" if session.replica_name else f"at {session.url}"
+        else:
+            told = "waits in the line"
+        return format_html('<span class="story">{}</span>', told[:1].upper() + told[1:])
+
+    @admin.display(description="Client", ordering="client")
+    def from_client(self, session: Session) -> SafeString | str:
+        """With a way to all that came from this address."""
+        if not session.client:
+            return NOTHING
+        page = f"{reverse('admin:proxy_session_changelist')}?{urlencode({'q': session.client})}"
+        return format_html('{} · <a href="{}">all from there</a>', session.client, page)
+
+    @admin.display(description="Router process", ordering="process")
+    def in_process(self, session: Session) -> SafeString | str:
+        process = session.process
+        if process is None:
+            return NOTHING
+        page = reverse("admin:proxy_routerprocess_change", args=[process.pk])
+        return format_html('<a href="{}">{}</a>', page, process)
 
     @admin.display(description="Opened (UTC)", ordering="opened_at")
     def opened(self, session: Session) -> SafeString | str:
@@ -100,17 +152,27 @@ class SessionCells:
         return duration((session.ended_at or timezone.now()) - session.opened_at)
 
     @admin.display(description="Up / down")
-    def traffic(self, session: Session) -> SafeString:
-        up, down = size(session.bytes_up), size(session.bytes_down)
-        return format_html('<span class="count">{} / {}</span>', up, down)
+    def traffic(self, session: Session) -> SafeString | str:
+        said = carried(session)
+        if said is None:
+            return NOTHING
+        return format_html('<span class="count">{} / {}</span>', size(said[0]), size(said[1]))
 
     @admin.display(description="Client → replica")
     def up(self, session: Session) -> str:
-        return f"{session.frames_up} frames, {size(session.bytes_up)}"
+        return _one_way(session, session.frames_up, 0)
 
     @admin.display(description="Replica → client")
     def down(self, session: Session) -> str:
-        return f"{session.frames_down} frames, {size(session.bytes_down)}"
+        return _one_way(session, session.frames_down, 1)
+
+
+def _one_way(session: Session, frames: int, way: int) -> str:
+    """`way`: 0 up, 1 down."""
+    said = carried(session)
+    if said is None:
+        return NOTHING
+    return f"{frames} frames, {size(said[way])}" if session.ended_at else f"{size(said[way])}, {size(said[way + 2])}/s"
 
 
 class ProcessCells:
@@ -123,8 +185,10 @@ class ProcessCells:
         return format_html('<span class="badge process-{0}">{0}</span> {1}', word, mark("silent") if silent else "")
 
     @admin.display(description="Live sessions")
-    def live_sessions(self, process: RouterProcess) -> int:
-        return getattr(process, "live", None) or 0
+    def live_sessions(self, process: RouterProcess) -> SafeString | int:
+        live = getattr(process, "live", None) or 0
+        page = reverse("admin:proxy_session_changelist")
+        return format_html('<a href="{}?process={}&amp;state=live">{}</a>', page, process.pk, live) if live else 0
 
     @admin.display(description="Started (UTC)", ordering="started_at")
     def started(self, process: RouterProcess) -> SafeString | str:

@@ -18,10 +18,11 @@ from django.db.models import DurationField, QuerySet, Value
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 
-from replicas import admin_settings  # noqa: F401  (registers the router settings)
+from replicas import acts, admin_settings, wording  # noqa: F401  (admin_settings registers itself)
 from replicas.admin_display import HealthSection
 from replicas.admin_forms import ReplicaForm, SinceShownAdmin
 from replicas.admin_health import StatusFilter, TransitionInline
+from replicas.admin_log import NOTHING, from_to
 from replicas.admin_sessions import SessionsAdmin
 from replicas.health import ProbeResult
 from replicas.models import HealthTransition, Replica, ReplicaState, RouterSettings
@@ -36,6 +37,16 @@ admin.site.index_title = "Operations"
 admin.site.enable_nav_sidebar = False  # few tables need no sidebar, and their lists need the width
 
 
+class OriginFilter(admin.SimpleListFilter):
+    title, parameter_name = "who brought it in", "from_file"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("0", "People"), ("1", "A file")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Replica]) -> QuerySet[Replica]:
+        return queryset.filter(from_file=self.value() == "1") if self.value() in ("0", "1") else queryset
+
+
 @admin.register(Replica)
 class ReplicaAdmin(HealthSection, SessionsAdmin, SinceShownAdmin):
     form = ReplicaForm
@@ -43,9 +54,10 @@ class ReplicaAdmin(HealthSection, SessionsAdmin, SinceShownAdmin):
         "named", "status_and_error", "state_badge", "primary_mark", "sessions", "weight", "latency", "last_probe",
         "last_change",
     )  # fmt: skip
-    list_filter = (StatusFilter, "state")
+    list_filter = (StatusFilter, "state", OriginFilter)
     list_select_related = ("health", "record")
     search_fields = ("name", "url")
+    search_help_text = "By name or address."
     actions = ("make_primary", "drain", "activate", "disable", "probe_now", "delete_selected")
     ordering = ("id",)
     inlines = (TransitionInline,)
@@ -53,8 +65,9 @@ class ReplicaAdmin(HealthSection, SessionsAdmin, SinceShownAdmin):
         (None, {"fields": ("name", "url", "primary", "state", "drain_deadline_seconds", "weight", "max_sessions")}),
         ("What sessions find", {"fields": HealthSection.sessions_shown}),
         ("What the prober sees", {"fields": HealthSection.health_shown}),
+        ("Where it comes from", {"fields": HealthSection.origin_shown}),
     )
-    readonly_fields = HealthSection.sessions_shown + HealthSection.health_shown
+    readonly_fields = HealthSection.sessions_shown + HealthSection.health_shown + HealthSection.origin_shown
     save_on_top = False
 
     def get_fieldsets(self, request: HttpRequest, obj: Replica | None = None) -> Any:
@@ -118,29 +131,32 @@ class ReplicaAdmin(HealthSection, SessionsAdmin, SinceShownAdmin):
         self._move_mark(request, queryset.get())
 
     def _move_mark(self, request: HttpRequest, replica: Replica) -> None:
-        with transaction.atomic():
-            # All rows, locked: two operators who mark different replicas at once come one after the other.
-            there = dict(Replica.objects.select_for_update().values_list("pk", "primary"))
-            if replica.pk not in there:  # deleted at this moment: the mark stays where it is
+        with transaction.atomic():  # the deed and its lines in the log
+            before = acts.make_primary(replica)
+            if before is None:  # deleted at this moment: the mark stays where it is
                 self.message_user(request, f"{replica} is gone.", messages.ERROR)
                 return
-            if not there[replica.pk]:
-                Replica.objects.filter(primary=True).update(primary=False)
-                Replica.objects.filter(pk=replica.pk).update(primary=True)
-                self.log_change(request, replica, "Made primary.")
+            if moved := from_to("Primary", before[0] if before else NOTHING, replica):
+                for each in [*before, replica]:
+                    self.log_change(request, each, f"{moved}.")
         self.message_user(request, f"The primary is now {replica}.", messages.SUCCESS)
 
     # --- the operator's intent ---
 
+    def has_drain_permission(self, request: HttpRequest) -> bool:
+        """Who may edit a replica may also drain it."""
+        return request.user.has_perm("replicas.drain_replica") or self.has_change_permission(request)
+
     @admin.action(
         description="Drain: take no new sessions, keep those there are (to the drain deadline, if one is set)",
-        permissions=["change"],
+        permissions=["drain"],
     )
     def drain(self, request: HttpRequest, queryset: QuerySet[Replica]) -> None:
         self._set_state(request, queryset, ReplicaState.DRAINING)
 
-    @admin.action(description="Activate", permissions=["change"])
+    @admin.action(description="Activate", permissions=["drain"])
     def activate(self, request: HttpRequest, queryset: QuerySet[Replica]) -> None:
+        """Who may drain may take a drain back; what somebody has disabled is not theirs to bring back."""
         self._set_state(request, queryset, ReplicaState.ACTIVE)
 
     @admin.action(description="Disable: drain, and stop probing", permissions=["change"])
@@ -150,15 +166,50 @@ class ReplicaAdmin(HealthSection, SessionsAdmin, SinceShownAdmin):
     def _set_state(self, request: HttpRequest, queryset: QuerySet[Replica], state: ReplicaState) -> None:
         with transaction.atomic():
             changed = list(queryset.select_for_update(of=("self",)).exclude(state=state))
+            if not self.has_change_permission(request):
+                kept = [replica for replica in changed if replica.state == ReplicaState.DISABLED]
+                if kept:
+                    names = ", ".join(map(str, kept))
+                    self.message_user(request, f"Only who may change replicas takes it back: {names}.", messages.ERROR)
+                changed = [replica for replica in changed if replica not in kept]
+                if kept and not changed:
+                    return
             Replica.objects.filter(pk__in=[replica.pk for replica in changed]).update(state=state)
             for replica in changed:
-                self.log_change(request, replica, f"State: {state.label}.")
+                self.log_change(request, replica, f"{from_to('State', replica.state, state.value)}.")
         if not changed:
             self.message_user(request, f"Nothing to do: {state.label.lower()} already.", messages.INFO)
         elif state == ReplicaState.ACTIVE:
             self.message_user(request, f"Now active: {', '.join(map(str, changed))}.", messages.SUCCESS)
         else:
             self.say_drained(request, changed, state)
+
+    # --- what may be done with this one, on its own page ---
+
+    def get_acts(self, request: HttpRequest, replica: Replica) -> list[tuple[str, str]]:
+        """The actions that change something for `replica` and are permitted: name and label."""
+        permitted, state = self.get_actions(request), replica.state
+        if replica.deleted_at:
+            return []
+        apt = {
+            "make_primary": ("Make primary", not replica.primary),
+            "drain": ("Drain", state == ReplicaState.ACTIVE),
+            "activate": (
+                "Activate",
+                state == ReplicaState.DRAINING
+                or (state == ReplicaState.DISABLED and self.has_change_permission(request)),
+            ),
+            "disable": ("Disable", state != ReplicaState.DISABLED),
+            "probe_now": ("Probe now", True),
+        }
+        return [(name, label) for name, (label, useful) in apt.items() if useful and name in permitted]
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        replica: Replica | None = kwargs.get("obj")
+        if replica is not None:
+            context["acts"] = self.get_acts(request, replica)
+            context["drain_will"] = wording.kept(replica.live, replica.drain_deadline_seconds)  # type: ignore[attr-defined]
+        return super().render_change_form(request, context, *args, **kwargs)
 
     # --- probe now ---
 

@@ -66,7 +66,7 @@ class HealthColumns:
     def state_badge(self, replica: Replica) -> SafeString:
         if replica.deleted_at:
             left = wording.sessions(replica.live)  # type: ignore[attr-defined]  # counted for the page
-            return format_html('<span class="badge deleted">deleted · {} left</span>', left)
+            return format_html('{}<span class="why">{} left</span>', mark("deleted"), left)
         return format_html('<span class="badge state-{}">{}</span>', replica.state, replica.get_state_display().lower())
 
     @admin.display(description="Sessions")
@@ -74,9 +74,11 @@ class HealthColumns:
         """“3 of 8”; “3” where it has no end of slots."""
         live: int = replica.live  # type: ignore[attr-defined]  # counted for the page
         taken = replica.slots is not None and live >= replica.slots
+        shown = f"{live}" if replica.slots is None else f"{live} of {replica.slots}"
+        listed: str = getattr(replica, "listed", "")
         return format_html(
             '<span class="count">{}</span> {}',
-            f"{live}" if replica.slots is None else f"{live} of {replica.slots}",
+            format_html('<a href="{}" title="Its live sessions">{}</a>', listed, shown) if live and listed else shown,
             mark("full") if taken or replica.passive.full(time.time()) else "",
         )
 
@@ -127,6 +129,16 @@ class HealthSection(HealthColumns):
         "status_badge", "last_probe", "last_change", "last_success", "last_failure", "in_a_row", "latency",
         "last_error", "reports",
     )  # fmt: skip
+
+    origin_shown = ("origin", "added")
+
+    @admin.display(description="Brought in by")
+    def origin(self, replica: Replica) -> str:
+        return "a file" if replica.from_file else "people"
+
+    @admin.display(description="Added (UTC)")
+    def added(self, replica: Replica) -> SafeString:
+        return format_html('<span class="moment">{}</span>', f"{replica.created_at:%Y-%m-%d %H:%M:%S}")
 
     @admin.display(description="Last success")
     def last_success(self, replica: Replica) -> str:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.db.models import FloatField
 from django.http import HttpRequest
 
-from replicas import rules
+from replicas import admin_help, rules
+from replicas.admin_log import LoggedAdmin
 from replicas.models import Replica
 
 
@@ -31,6 +32,10 @@ class SinceShownForm(forms.ModelForm):  # type: ignore[type-arg]  # no subscript
 
 
 class ReplicaForm(SinceShownForm):
+    class Meta:
+        help_texts = admin_help.REPLICA
+        labels = admin_help.REPLICA_LABELS
+
     def clean(self) -> dict[str, Any]:
         values, replica = super().clean(), self.instance
         assert isinstance(replica, Replica)
@@ -41,8 +46,22 @@ class ReplicaForm(SinceShownForm):
         return values
 
 
-class SinceShownAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no subscript at run time
+class SettingsForm(SinceShownForm):
+    class Meta:
+        help_texts = admin_help.SETTINGS
+        labels = admin_help.SETTINGS_LABELS
+
+
+class PlainNumber(forms.NumberInput):
+    """5, not 5.0: as people write it."""
+
+    def format_value(self, value: Any) -> str | None:
+        return f"{value:.12g}" if isinstance(value, float) else super().format_value(value)
+
+
+class SinceShownAdmin(LoggedAdmin):
     form = SinceShownForm
+    formfield_overrides = {FloatField: {"widget": PlainNumber}}
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Of an edited row only what the form changed: the rest may change between its check and this."""

@@ -11,10 +11,12 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.actions import delete_selected
+from django.contrib.admin.models import DELETION, LogEntry
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import F, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils.safestring import SafeString
 
 from replicas import wording
@@ -23,11 +25,14 @@ from replicas.models import Replica, ReplicaQuerySet, ReplicaState
 from replicas.signals import live_sessions
 
 
-def count_live(replicas: Iterable[Replica]) -> None:
-    """Give each row its number of live sessions, as `live`."""
+def count_live(replicas: Iterable[Replica], request: HttpRequest | None = None) -> None:
+    """Give each row its number of live sessions, as `live`; and where they are listed, for who may see it."""
     counted = live_sessions()
+    # By name: the page belongs to a room above this one.
+    listed = request and request.user.has_perm("proxy.view_session") and reverse("admin:proxy_session_changelist")
     for replica in replicas:
         replica.live = counted.get(replica.pk, 0)  # type: ignore[attr-defined]  # for this page
+        replica.listed = f"{listed}?replica={replica.pk}&state=live" if listed else ""  # type: ignore[attr-defined]
 
 
 class ReplicaList(ChangeList):
@@ -37,7 +42,7 @@ class ReplicaList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        count_live(self.result_list)
+        count_live(self.result_list, request)
 
 
 class SessionsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no subscript at run time
@@ -49,7 +54,7 @@ class SessionsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no subscript
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Replica | None:
         replica: Replica | None = super().get_object(request, object_id, from_field)
         if replica is not None:
-            count_live([replica])
+            count_live([replica], request)
         return replica
 
     # --- deleted ones are for reading ---
@@ -65,14 +70,18 @@ class SessionsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no subscript
 
     def response_action(self, request: HttpRequest, queryset: Any, *args: Any) -> HttpResponse | None:
         assert isinstance(queryset, ReplicaQuerySet)
-        return super().response_action(request, queryset.kept(), *args)
+        answer = super().response_action(request, queryset.kept(), *args)
+        one = request.POST.get("from_page", "")
+        if isinstance(answer, HttpResponseRedirect) and one.isdecimal():
+            return HttpResponseRedirect(reverse("admin:replicas_replica_change", args=[one]))
+        return answer
 
     # --- before an edit or a deletion: how many sessions is it about? ---
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
         replica: Replica | None = kwargs.get("obj")
         if replica is not None and replica.pk:
-            context["about_sessions"] = _about(replica)
+            context["about_sessions"] = _about(replica, edits=self.has_change_permission(request, replica))
         return super().render_change_form(request, context, *args, **kwargs)
 
     def render_delete_form(self, request: HttpRequest, context: Any) -> TemplateResponse:
@@ -93,6 +102,13 @@ class SessionsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no subscript
         super().save_model(request, obj, form, change)
         if change and obj.state == ReplicaState.DRAINING and {"state", "drain_deadline_seconds"} & {*form.changed_data}:
             self.say_drained(request, [obj])
+
+    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
+        """Before it is done: with the address and the state, for the row may be gone by then."""
+        count_live(queryset)
+        for replica in queryset:
+            was = f"URL: {replica.url} → none; state: {replica.state} → deleted; {wording.deleted(replica.live)}."
+            LogEntry.objects.log_actions(request.user.pk, [replica], DELETION, was, single_object=True)  # type: ignore[call-overload]  # signed in
 
     def delete_model(self, request: HttpRequest, obj: Replica) -> None:
         self._delete(request, [obj])
@@ -118,16 +134,17 @@ class SessionsAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no subscript
         self.message_user(request, ". ".join(said) + ".", messages.SUCCESS)
 
 
-def _about(replica: Replica) -> str:
+def _about(replica: Replica, *, edits: bool) -> str:
+    """What is under way with its sessions, and to who `edits` what saving does to them."""
     live: int = replica.live  # type: ignore[attr-defined]
     if replica.deleted_at:
         return (
             f"Deleted {ago(replica.deleted_at)}; {wording.deleted(live)}, and is gone then. "
             "To use this server again, add a replica with its URL."
         )
-    if live and replica.state == ReplicaState.DRAINING:
-        return f"Draining: {wording.drained(live, replica.drain_deadline_seconds)}. {wording.edited(live)}"
-    return wording.edited(live)
+    draining = live and replica.state == ReplicaState.DRAINING
+    under_way = f"Draining: {wording.drained(live, replica.drain_deadline_seconds)}." if draining else ""
+    return " ".join(filter(None, (under_way, wording.edited(live) if edits else "")))
 
 
 def _deletion_of(replicas: Iterable[Replica]) -> str:

@@ -12,7 +12,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from replicas.admin_forms import SinceShownAdmin
+from replicas.admin_forms import SettingsForm, SinceShownAdmin
 from replicas.config import BLOCKS
 from replicas.models import RouterSettings
 
@@ -25,13 +25,16 @@ def _fields(block: str) -> tuple[str, ...]:
 class RouterSettingsAdmin(SinceShownAdmin):
     """Its list leads straight to its form."""
 
+    form = SettingsForm
     fieldsets = (
         (
             "Health check",
             {
                 "fields": _fields("health_check"),
                 "description": "When a replica gets sessions and when no longer. The prober follows within a second, "
-                "without a restart; what it has counted so far stays.",
+                "without a restart; what it has counted so far stays. Example: /readyz every 5 s, out after 3 "
+                "failures, back after 2 successes. No session is closed by it: one whose replica dies hears of it at "
+                "once, whatever stands here.",
             },
         ),
         (
@@ -39,7 +42,8 @@ class RouterSettingsAdmin(SinceShownAdmin):
             {
                 "fields": _fields("balancing"),
                 "description": "Which replica a new session goes to. Counts from the next placement on, in every "
-                "router process; sessions stay where they are.",
+                "router process; sessions stay where they are. Example: with least sessions, three replicas of weight "
+                "1, 1 and 2 that have 4, 5 and 6 sessions: the next goes to the third, for 6 ÷ 2 is the least.",
             },
         ),
         (
@@ -48,7 +52,8 @@ class RouterSettingsAdmin(SinceShownAdmin):
                 "fields": _fields("queue"),
                 "description": "What happens to clients while no slot is free: they wait, first come first served, and "
                 "are told their position. Counts from the next placement on, in every router process; a shorter line "
-                "refuses those who come next and sends nobody away who waits already.",
+                "refuses those who come next and sends nobody away who waits already. Example: 100 clients for 120 s "
+                "at most; the 101st hears gpu_unavailable at once and may try again.",
             },
         ),
     )

@@ -76,7 +76,7 @@ def test_one_click_moves_the_mark(admin_client: Client, three: list[Replica]) ->
     answer = admin_client.post(f"{LIST}{three[1].pk}/make-primary/", follow=True)
     assert "The primary is now b." in answer.content.decode()
     assert primaries() == ["b"]
-    assert LogEntry.objects.filter(object_id=three[1].pk, change_message="Made primary.").exists()
+    assert LogEntry.objects.filter(object_id=three[1].pk, change_message="Primary: a → b.").exists()
 
 
 def test_the_mark_is_not_moved_by_a_link(admin_client: Client, three: list[Replica]) -> None:
@@ -260,6 +260,16 @@ def test_the_list_is_filtered_by_what_is_shown(
     moved = Replica.objects.create(url="http://d:2", name="d")
     ReplicaHealth.objects.create(replica=moved, url="http://d:1", status="healthy", checked_at=timezone.now())
     shown = admin_client.get(LIST, {"status": status} if status else {}).context["cl"].queryset
+    assert [replica.name for replica in shown] == names
+
+
+@pytest.mark.parametrize(("origin", "names"), [("1", ["b"]), ("0", ["a", "c"]), ("x", ["a", "b", "c"])])
+def test_the_list_is_filtered_by_who_brought_it_in(
+    admin_client: Client, three: list[Replica], origin: str, names: list[str]
+) -> None:
+    """What a file brought in a file may take away: loadreplicas --prune."""
+    Replica.objects.filter(name="b").update(from_file=True)
+    shown = admin_client.get(LIST, {"from_file": origin}).context["cl"].queryset
     assert [replica.name for replica in shown] == names
 
 

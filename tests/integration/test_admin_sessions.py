@@ -94,7 +94,7 @@ def test_a_deleted_replica_is_last_and_for_reading(admin_client: Client, fleet: 
     for query in ({}, {"o": "1"}, {"o": "-1"}):
         shown = admin_client.get(LIST, query).context["cl"].result_list
         assert [replica.name for replica in shown][-1] == "a"
-    assert "deleted · 3 sessions left" in row(admin_client, "a")
+    assert 'deleted</span><span class="why">3 sessions left' in row(admin_client, "a")
     assert "_selected_action" not in row(admin_client, "a")
     assert "make primary" not in row(admin_client, "a")
     page = text(admin_client, f"{LIST}{a.pk}/change/")
@@ -219,7 +219,9 @@ def some(fleet: dict[str, Replica]) -> dict[str, Session]:
         "done": sessions_on(fleet["b"], uid="cccccccc" + "0" * 24, **ended | done)[0],
         "lost": sessions_on(fleet["b"], uid="dddddddd" + "0" * 24, **ended, ended_by="replica", close_code=1011)[0],
         "gone": sessions_on(fleet["a"], uid="eeeeeeee" + "0" * 24, **ended, ended_by="client", why="vanished")[0],
-        "odd": sessions_on(fleet["a"], uid="ffffffff" + "0" * 24, **ended, ended_by="replica", close_code=4001)[0],
+        "odd": sessions_on(
+            fleet["a"], uid="ffffffff" + "0" * 24, **ended, ended_by="replica", why="closed", close_code=4001
+        )[0],
     }
 
 

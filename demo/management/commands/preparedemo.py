@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import tempfile
 from pathlib import Path
@@ -29,6 +30,7 @@ class Command(BaseCommand):
         for name, port in zip(VARIABLES, ports, strict=True):
             _must_be_free(name, port)
         call_command("migrate", verbosity=0)
+        call_command("makegroups", stdout=io.StringIO())
         call_command("collectstatic", interactive=False, verbosity=0)
         # Only into an empty table: replicas and a primary that someone has set up are theirs.
         with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:

@@ -1,0 +1,68 @@
+"""Pages that say what went wrong: in our own look, with the policy of every page, and without a secret."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import OperationalError
+from django.http import HttpResponse
+from django.test import Client
+
+from routerproject.middleware import POLICY
+
+pytestmark = pytest.mark.django_db
+
+
+def is_ours(answer: HttpResponse, status: int, *words: str) -> None:
+    page = answer.content.decode()
+    assert answer.status_code == status
+    assert answer.headers["Content-Security-Policy"] == POLICY
+    assert answer.headers["Content-Type"].startswith("text/html")
+    for word in (f'<p class="code">{status}</p>', "error.css", 'href="/admin/"', 'href="/dashboard/"', *words):
+        assert word in page
+    assert "<script" not in page
+    assert "<style" not in page
+    assert " style=" not in page
+
+
+def test_no_such_page(client: Client, admin_client: Client) -> None:
+    """For strangers, and for operators within the admin."""
+    is_ours(client.get("/no/such/page"), 404, "There is no such page")
+    is_ours(admin_client.get("/admin/no/such/page/"), 404, "There is no such page")
+    is_ours(admin_client.get("/dashboard/replicas/99/"), 404)
+
+
+def test_the_address_is_not_repeated(client: Client) -> None:
+    """What a stranger has written into it is nothing to show."""
+    assert "planted" not in client.get("/planted<b>").content.decode()
+
+
+def test_not_permitted(client: Client, django_user_model: type[User]) -> None:
+    """It says whom to ask."""
+    client.force_login(django_user_model.objects.create_user("new", is_staff=True))
+    is_ours(client.get("/admin/replicas/replica/"), 403, "Viewers, Operators or Editors")
+
+
+def test_a_form_without_its_token() -> None:
+    """It says what to do about it."""
+    client = Client(enforce_csrf_checks=True)
+    is_ours(client.post("/admin/login/", {"username": "x"}), 403, "CSRF_TRUSTED_ORIGINS", "reload the page")
+
+
+def test_an_unknown_host(client: Client) -> None:
+    """It names the setting, and not the host that was asked for."""
+    answer = client.get("/admin/", headers={"host": "planted.example"})
+    is_ours(answer, 400, "ALLOWED_HOSTS")
+    assert "planted" not in answer.content.decode()
+
+
+def test_a_fault_of_ours(admin_user: User) -> None:
+    """Nothing of it is shown; the page needs neither database nor request."""
+    client = Client(raise_request_exception=False)
+    client.force_login(admin_user)
+    with mock.patch("replicas.admin.RouterSettings.current", side_effect=OperationalError("planted secret")):
+        answer = client.get("/admin/replicas/replica/")
+    is_ours(answer, 500, "Sessions go on")
+    assert "planted" not in answer.content.decode()
