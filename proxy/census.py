@@ -11,17 +11,21 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 
 from proxy.claims import Claim, ProcessEnded, Seat
 from proxy.fleet import live_by_server
-from proxy.models import LIVE, WAITING, RouterProcess, Session
+from proxy.models import LIVE, WAITING, ProcessTraffic, RouterProcess, Session
+from proxy.pulse import write_traffic
 from proxy.steering import live_by_replica
+from proxy.traffic import Count
 from proxy.turn import turn
 from replicas import rules
 from replicas.lease import own_name
 from replicas.models import Replica, ReplicaState, RouterSettings
+from replicas.version import VERSION
 
 BEAT_SECONDS = 1.0
 # Seen standing still for so long, a process is dead. With a beat and a look of a second each, its slots are free within
@@ -54,14 +58,20 @@ class Look:
 
 def register() -> int:
     """A row for this process; gives its id."""
-    return RouterProcess.objects.create(name=own_name()).pk
+    return RouterProcess.objects.create(name=own_name(), version=VERSION).pk
 
 
-def beat(process: int) -> dict[int, int]:
-    """Count up; give the counts of all other live processes. Raises ProcessEnded when others have ended us."""
+def beat(process: int, carried: Count | None = None) -> dict[int, int]:
+    """Count up; give the counts of all other live processes. Raises ProcessEnded when others have ended us.
+
+    What this process has `carried` is written in the same transaction.
+    """
     mine = RouterProcess.objects.filter(pk=process, ended_at=None)
-    if not mine.update(beat=F("beat") + 1, beaten_at=timezone.now()):
-        raise ProcessEnded
+    with transaction.atomic():
+        if not mine.update(beat=F("beat") + 1, beaten_at=timezone.now()):
+            raise ProcessEnded
+        if carried is not None:
+            write_traffic(process, carried)
     return dict(RouterProcess.objects.filter(ended_at=None).exclude(pk=process).values_list("pk", "beat"))
 
 
@@ -87,6 +97,7 @@ def _end(process: int, why: str, **as_seen: int) -> bool:
     if not RouterProcess.objects.filter(pk=process, ended_at=None, **as_seen).update(ended_at=now, why=why):
         return False
     Session.objects.filter(LIVE, process=process).update(ended_at=now, ended_by="router", why=why)
+    ProcessTraffic.objects.filter(process=process).delete()
     return True
 
 
@@ -98,7 +109,7 @@ def reclaim(process: int, claims: Sequence[Claim]) -> list[Claim]:
     """
     with turn():
         if not RouterProcess.objects.filter(pk=process).exists():  # of a database that was restored, say
-            RouterProcess.objects.create(pk=process, name=own_name(), ended_at=timezone.now())
+            RouterProcess.objects.create(pk=process, name=own_name(), version=VERSION, ended_at=timezone.now())
         ended = RouterProcess.objects.filter(pk=process, ended_at__isnull=False)
         if not ended.update(ended_at=None, why="", beat=F("beat") + 1):
             return []

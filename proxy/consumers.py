@@ -31,6 +31,7 @@ from proxy.placement import DatabaseAway, Placement
 from proxy.relay import relay
 from proxy.search import Search
 from proxy.session import SessionLog
+from proxy.traffic import Carrying
 from proxy.wire import WireLink
 
 logger = logging.getLogger("proxy.session")
@@ -167,6 +168,12 @@ class StreamConsumer(AsyncWebsocketConsumer):
     def abandon(self) -> None:
         if self.story is not None:
             self.story.cancel()
+
+    def carrying(self) -> Carrying | None:
+        if self.log.over:
+            return None
+        down = self.replica.received_bytes if self.replica is not None else 0
+        return Carrying(self.claim.id if self.claim is not None else None, self.link.received_bytes, down)
 
     def _handshake(self, subprotocol: str | None) -> Handshake:
         return Handshake(

@@ -2,7 +2,7 @@
 
 A slot is a live `Session` row with a URL; the line is those without one, in the order of their ids. Written by
 settling.py and census.py alone, in one transaction at a time; an operator's wish is written by steering.py. Kept for
-ROUTER_HISTORY_DAYS as the access log.
+ROUTER_HISTORY_DAYS as the access log. What it all amounts to, over time, is written by pulse.py.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from replicas.models import Replica
 LIVE = Q(ended_at__isnull=True)
 PLACED = LIVE & Q(url__isnull=False)
 WAITING = LIVE & Q(url__isnull=True)
+# Ended by a fault of a replica's or of ours, or for want of a slot: 1011, 1013, and what a dead process has left.
+FAILED = ~LIVE & (Q(close_code__in=(1011, 1013)) | Q(ended_by="router", close_code__isnull=True))
 
 
 class RouterProcess(models.Model):
@@ -74,6 +76,7 @@ class Session(models.Model):
     # What has a default in the database is not named by the insert of settling.py.
     class Meta:
         ordering = ["-id"]
+        permissions = [("disconnect_session", "Can disconnect sessions")]
         indexes = [
             models.Index(fields=["url"], condition=PLACED, name="session_slots"),
             models.Index(fields=["id"], condition=WAITING, name="session_line"),
@@ -86,7 +89,52 @@ class Session(models.Model):
             ),
             # For pruning alone. With the live ones in it, SQLite takes it for all that asks for them.
             models.Index(fields=["ended_at"], condition=~LIVE, name="session_ended"),
+            # For people: by date, newest first, and how many came in a while.
+            models.Index(fields=["opened_at"], name="session_opened"),
         ]
 
     def __str__(self) -> str:
         return self.uid
+
+
+class ProcessTraffic(models.Model):
+    """What one router process has carried, as it says itself every second or so. Gone with the process.
+
+    One row a process, however many sessions it has: nothing is ever written for a single one while it lives. Bytes are
+    those of payloads, as in `Session`; rates are of the time since the last such count, by the monotonic clock of the
+    process.
+    """
+
+    process = models.OneToOneField(RouterProcess, models.CASCADE, primary_key=True, related_name="traffic")
+    taken_at = models.DateTimeField(default=timezone.now)  # for people
+    # Since the process began, those of ended sessions among them.
+    bytes_up = models.PositiveBigIntegerField(default=0)
+    bytes_down = models.PositiveBigIntegerField(default=0)
+    up_per_second = models.FloatField(default=0.0)
+    down_per_second = models.FloatField(default=0.0)
+    # Of each live session: its id → [bytes up, bytes down, up per second, down per second], whole numbers.
+    sessions = models.JSONField(default=dict)
+
+    def __str__(self) -> str:
+        return f"{self.process}: {self.bytes_up} up, {self.bytes_down} down"
+
+
+class Sample(models.Model):
+    """All router processes together at one moment, every ten seconds. Kept for ROUTER_HISTORY_DAYS.
+
+    `opened`, `failed` and bytes are what came in the ten seconds that end `at`.
+    """
+
+    at = models.DateTimeField(unique=True)
+    sessions = models.PositiveIntegerField()
+    waiting = models.PositiveIntegerField()
+    opened = models.PositiveIntegerField()
+    failed = models.PositiveIntegerField()
+    bytes_up = models.PositiveBigIntegerField()
+    bytes_down = models.PositiveBigIntegerField()
+
+    class Meta:
+        ordering = ["at"]
+
+    def __str__(self) -> str:
+        return f"{self.at:%Y-%m-%d %H:%M:%S}: {self.sessions} sessions"

@@ -24,6 +24,7 @@ from proxy.heart import Heart
 from proxy.line import Refused, Tell, Waiter
 from proxy.nudges import Nudges
 from proxy.settling import settle
+from proxy.traffic import Count
 from replicas.database import Database
 from replicas.models import RouterSettings
 from replicas.passive import Outcome
@@ -54,10 +55,12 @@ class Placement:
     """Of one router process, from its start to its end.
 
     `end_session`(uid, reason) is called for a session that is to end: by an operator's wish, a drain's deadline, or
-    because its slot was lost. `settings`: as last read.
+    because its slot was lost. `carried`: see heart.py. `settings`: as last read.
     """
 
-    def __init__(self, end_session: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, end_session: Callable[[str, str], None], carried: Callable[[float], Count] = lambda now: Count()
+    ) -> None:
         self.process: int | None = None
         self.settings = RouterSettings()
         self._end_session = end_session
@@ -74,7 +77,7 @@ class Placement:
         self._moved: asyncio.TimerHandle | None = None
         self._looked = asyncio.Event()
         self._draining_since: float | None = None
-        self._heart = Heart(self._database, self._begin_anew)
+        self._heart = Heart(self._database, self._begin_anew, carried)
         self._anew = asyncio.Lock()
         self._life: asyncio.Task[None] | None = None
 

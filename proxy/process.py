@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from django.conf import settings
 
 from proxy.placement import Placement
+from proxy.traffic import Carrying, Count, Traffic
 
 logger = logging.getLogger("proxy.process")
 
@@ -34,11 +35,15 @@ class Carried(Protocol):
     def abandon(self) -> None:
         """Say goodbye in a hurry: the process ends."""
 
+    def carrying(self) -> Carrying | None:
+        """What it has carried so far; None: its end was told to `traffic`."""
+
 
 # One a process; tests have a loop each.
 _placements: WeakKeyDictionary[asyncio.AbstractEventLoop, Placement] = WeakKeyDictionary()
 # Each until both sides have been told of its end.
 _carried: dict[str, tuple[Carried, asyncio.Task[None]]] = {}
+traffic = Traffic()
 draining = False
 stopping = False
 
@@ -52,7 +57,7 @@ def placement() -> Placement:
     """The running loop's."""
     loop = asyncio.get_running_loop()
     if loop not in _placements:
-        _placements[loop] = Placement(dismiss)
+        _placements[loop] = Placement(dismiss, carried)
     return _placements[loop]
 
 
@@ -66,6 +71,12 @@ def dismiss(uid: str, reason: str) -> None:
     """End one session, if it is still there."""
     if uid in _carried:
         _carried[uid][0].dismiss(reason)
+
+
+def carried(now: float) -> Count:
+    """What this process has carried, `now` by the loop's clock."""
+    each = ((uid, session.carrying()) for uid, (session, _) in _carried.items())
+    return traffic.count(((uid, carrying) for uid, carrying in each if carrying is not None), now)
 
 
 async def drain() -> None:

@@ -1,4 +1,4 @@
-"""Which WebSocket addresses there are: the stream paths, and nothing else."""
+"""Which WebSocket addresses there are: the stream paths, those of the rooms above, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.routing import URLRouter
 from django.conf import settings
-from django.urls import path, re_path
+from django.urls import URLPattern, path, re_path
 
 from proxy.consumers import StreamConsumer
 
@@ -21,10 +21,11 @@ class NoSuchStream(AsyncWebsocketConsumer):
         await self.close()
 
 
-def application() -> Any:
-    """The ASGI application for `websocket` scopes."""
+def application(*others: URLPattern) -> Any:
+    """The ASGI application for `websocket` scopes; `others`: of the rooms above this one."""
     return URLRouter(
         [
+            *others,
             *(path(p.removeprefix("/"), StreamConsumer.as_asgi()) for p in settings.ROUTER_STREAM_PATHS),
             re_path("", NoSuchStream.as_asgi()),
         ]

@@ -15,7 +15,7 @@ from django.utils import timezone
 from proxy.claims import Claim, Ended
 from proxy.errors import Ending
 from proxy.links import Link
-from proxy.process import placement
+from proxy.process import placement, traffic
 
 logger = logging.getLogger("proxy.session")
 
@@ -29,6 +29,7 @@ class SessionLog:
     replica: str = ""
     failed_attempts: int = 0
     first_media_at: datetime | None = None
+    over: bool = False
     _opened_at: float = field(default_factory=time.monotonic)
     _placed_at: float | None = None
 
@@ -52,6 +53,8 @@ class SessionLog:
     def ended(self, ending: Ending, client: Link, replica: Link | None, claim: Claim | None) -> None:
         """`claim`: what placement knows of it; None: it did not come to that."""
         now = time.monotonic()
+        self.over = True
+        traffic.ended(self.id, client.received_bytes, replica.received_bytes if replica else 0)
         if claim is not None:
             placement().ended(self._for_the_database(ending, client, replica, claim))
         self._log(

@@ -26,6 +26,8 @@ from replicas.resolver import RESOLVER
 logger = logging.getLogger("replicas.prober")
 
 FOLLOW_SECONDS = 0.5  # additions, edits and deletions are seen within a second
+# So often a probing task looks whether a probe is wanted now; with FOLLOW_SECONDS it begins within a second.
+ASKED_SECONDS = 0.25
 RETRY_SECONDS = 1.0
 # Pause between two writes: results of a large fleet gather, and SQLite's write lock is left to the placements.
 GATHER_SECONDS = 0.05
@@ -73,6 +75,8 @@ class Prober:
         self._unwritten = asyncio.Event()
         self._probes: dict[int, asyncio.Task[None]] = {}
         self._in_flight: set[int] = set()
+        # Counts of Replica.probe_asked as last read: one that has grown since is an operator who wants a probe now.
+        self._asked: dict[int, int] = {}
 
     def stop(self) -> None:
         """Finish the probes in flight, write what they found, release the lease; then `run` returns."""
@@ -150,6 +154,7 @@ class Prober:
         for replica in replicas:
             known = self._record.known.get(replica.pk) or self._record.add(replica)
             known.name = replica.name
+            self._asked[replica.pk] = replica.probe_asked
             if known.url != replica.url:
                 await self._stop_probing(replica.pk)
                 self._record.move(known, replica.url)
@@ -164,6 +169,7 @@ class Prober:
         for gone in set(self._record.known) - {replica.pk for replica in replicas}:
             await self._stop_probing(gone)
             self._record.remove(gone)
+            del self._asked[gone]
         self._unwritten.set()
 
     async def _stop_probing(self, replica_id: int) -> None:
@@ -175,7 +181,7 @@ class Prober:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(random.uniform(0, spread))  # noqa: S311  (spreads load, keeps no secret)
         while True:
-            started = loop.time()
+            started, asked = loop.time(), self._asked.get(known.id)
             self._in_flight.add(known.id)
             try:
                 result, report = await probe(self._client, known.url, self._plan.path, self._plan.timeout_seconds)
@@ -187,9 +193,11 @@ class Prober:
                 return
             jitter = random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
             # From start to start: the period is the interval, however long a probe takes. In short steps, because
-            # the interval may be edited meanwhile.
-            while (left := started + self._plan.interval_seconds * jitter - loop.time()) > 0:  # noqa: ASYNC110
-                await asyncio.sleep(min(left, FOLLOW_SECONDS))
+            # the interval may be edited meanwhile, and an operator may want a probe now.
+            while (left := started + self._plan.interval_seconds * jitter - loop.time()) > 0:
+                if self._asked.get(known.id) != asked:
+                    break
+                await asyncio.sleep(min(left, ASKED_SECONDS))
 
     async def _finish_round(self) -> None:
         for replica_id, task in self._probes.items():

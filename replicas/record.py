@@ -15,6 +15,7 @@ from datetime import datetime
 from django.db import transaction
 from django.utils import timezone
 
+from replicas import latencies
 from replicas.health import Health, ProbeResult, Thresholds, observe
 from replicas.lease import Lease
 from replicas.models import HealthTransition, Replica, ReplicaHealth
@@ -36,6 +37,7 @@ class Known:
     health: Health = field(default_factory=Health)
     status_since: datetime | None = None
     report: Report = field(default_factory=Report)
+    latencies: list[latencies.Point] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Record:
         row: ReplicaHealth | None = getattr(replica, "health", None)
         if row is not None:
             known.health, known.status_since, known.report = _health(row), row.status_since, _report(row)
+            known.latencies = row.latencies or []
             if row.url != replica.url:
                 self.move(known, replica.url)
         return known
@@ -76,11 +79,12 @@ class Record:
     def observe(self, known: Known, result: ProbeResult, report: Report, thresholds: Thresholds) -> None:
         """Count one probe."""
         known.report = report
+        known.latencies = latencies.add(known.latencies, result.at.timestamp(), result.latency_ms)
         self._move(known, observe(known.health, result, thresholds), result.error or "probe succeeded")
 
     def reset(self, known: Known, reason: str) -> None:
         """Forget what was seen, because of `reason`."""
-        known.report = Report()
+        known.report, known.latencies = Report(), []
         self._move(known, Health(), reason)
 
     def _move(self, known: Known, new: Health, reason: str) -> None:
@@ -141,6 +145,7 @@ def _row(known: Known) -> ReplicaHealth:
         reported_slots=known.report.slots,
         reported_sessions=known.report.sessions,
         reported_readiness=known.report.readiness,
+        latencies=known.latencies,
         **vars(known.health),
     )
 

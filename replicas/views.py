@@ -10,7 +10,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from django.conf import settings
 from django.db import Error as DatabaseFault
@@ -76,7 +76,7 @@ async def readyz(request: HttpRequest) -> JsonResponse:
         "status": "not ready" if missing else "ready",
         "database": "ok",
         "replicas": {"total": len(fleet.replicas), "available": available},
-        "prober": _prober_state(fleet),
+        "prober": prober_state(fleet.replicas, fleet.beaten_at, fleet.stale_after, timezone.now()),
         "missing": missing,
     }
     return JsonResponse(answer, status=503 if missing else 200)
@@ -105,14 +105,15 @@ def _read() -> Fleet | None:
         connection.close()  # machines ask seldom, and a kept connection may have died since
 
 
-def _prober_state(fleet: Fleet) -> str:
-    """`ok`, `stale` when neither a beat nor a probe is recent, `never ran` when there was none at all."""
-    now = timezone.now()
-    probed = [r.observed.checked_at for r in fleet.replicas if r.observed and r.observed.checked_at]
-    if fleet.beaten_at is None and not probed:
+def prober_state(
+    replicas: list[Replica], beaten_at: datetime | None, stale_after: timedelta, now: datetime
+) -> Literal["ok", "stale", "never ran"]:
+    """`stale` when neither a beat nor a probe is recent, `never ran` when there was none at all."""
+    probed = [r.observed.checked_at for r in replicas if r.observed and r.observed.checked_at]
+    if beaten_at is None and not probed:
         return "never ran"
-    beats = fleet.beaten_at is not None and now - fleet.beaten_at <= BEAT_STALE
-    probes = bool(probed) and now - max(probed) <= fleet.stale_after
+    beats = beaten_at is not None and now - beaten_at <= BEAT_STALE
+    probes = bool(probed) and now - max(probed) <= stale_after
     return "ok" if beats or probes else "stale"
 
 

@@ -17,6 +17,19 @@ def drained(live: int, deadline_seconds: float | None) -> str:
     return f"keeps {sessions(live)}"
 
 
+def kept(live: int, deadline_seconds: float | None = None) -> str:
+    """What an act that begins a drain, or takes it back, will do to the `live` sessions of a replica."""
+    later = (
+        f"; those left after {deadline_seconds:g} s are closed (1012)" if live and deadline_seconds is not None else ""
+    )
+    return f"closes 0, keeps {live}{later}"
+
+
+def seconds(value: float | None) -> str:
+    """“60 s”, “none”."""
+    return "none" if value is None else f"{value:g} s"
+
+
 def edited(live: int) -> str:
     """What an edit may do to them, before it is made."""
     if not live:

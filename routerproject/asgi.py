@@ -1,5 +1,6 @@
 """What an ASGI server runs: `daphne routerproject.asgi:application`. HTTP goes to Django, streams to the proxy."""
 
+import asyncio
 import os
 
 import django
@@ -9,16 +10,24 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "routerproject.settings")
 django.setup(set_prefix=False)
 
-from proxy import daphne, memory, process, routing  # noqa: E402  (models need the setup above)
+from dashboard import consumers  # noqa: E402  (models need the setup above)
+from dashboard.routing import watching  # noqa: E402
+from proxy import daphne, memory, process, routing  # noqa: E402
 from routerproject.checks import refuse_to_start  # noqa: E402
 
 refuse_to_start()
-daphne.install(at_start=process.begin, at_drain=process.drain, at_end=process.end)
+
+
+async def end() -> None:
+    await asyncio.gather(consumers.end(), process.end())
+
+
+daphne.install(at_start=process.begin, at_drain=process.drain, at_end=end)
 
 application = ProtocolTypeRouter(
     {
         "http": get_asgi_application(),
-        "websocket": routing.application(),
+        "websocket": routing.application(watching),
         "lifespan": process.lifespan,  # for other servers than Daphne, which has none
     }
 )

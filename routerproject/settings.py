@@ -191,6 +191,7 @@ INSTALLED_APPS = [
     "channels",
     "replicas.apps.ReplicasConfig",
     "proxy.apps.ProxyConfig",
+    "dashboard.apps.DashboardConfig",
     "demo.apps.DemoConfig",
 ]
 MIDDLEWARE = [

@@ -16,8 +16,8 @@ from routerproject.environment import Unusable
 
 # Answered for whatever Host, and never redirected: load balancers probe by address (middleware.py).
 MACHINE_PATHS = ("/livez", "/readyz", "/status", "/metrics")
-TAKEN_PATHS = ("/", "/favicon.ico", "/admin", "/static", *MACHINE_PATHS)
-TAKEN_TREES = ("/admin/", "/static/")
+TAKEN_PATHS = ("/", "/favicon.ico", "/admin", "/dashboard", "/static", *MACHINE_PATHS)
+TAKEN_TREES = ("/admin/", "/dashboard/", "/static/")
 
 _HOST = re.compile(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 

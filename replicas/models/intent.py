@@ -155,6 +155,8 @@ class Replica(models.Model):
     )
     # Counted up when a drain begins (below): each router process counts the deadline from when it first sees it.
     drains = models.PositiveIntegerField(default=0, editable=False)
+    # Counted up by an operator who wants a probe now: the prober compares it with the count that it saw last.
+    probe_asked = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     deleted_at = models.DateTimeField(null=True, editable=False)
     from_file = models.BooleanField(
         "from a file",
@@ -169,6 +171,7 @@ class Replica(models.Model):
 
     class Meta:
         ordering = ["id"]
+        permissions = [("drain_replica", "Can drain replicas")]
         constraints = [
             models.UniqueConstraint(
                 fields=["url"],

@@ -33,6 +33,8 @@ class ReplicaHealth(models.Model):
     reported_slots = models.PositiveIntegerField(null=True)
     reported_sessions = models.PositiveIntegerField(null=True)
     reported_readiness = models.CharField(max_length=32, blank=True)
+    # Of the last half an hour, for people to see at a glance: see latencies.py. Null: none yet.
+    latencies = models.JSONField(default=list, null=True)
 
     class Meta:
         verbose_name_plural = "replica health"

@@ -1,6 +1,7 @@
-"""What placement asks for all the time is flat in the sessions that have ended: both databases use the indexes.
+"""What placement and the dashboard ask for all the time is flat in the sessions that have ended.
 
-With 10,000 live and 100,000 ended sessions. Work is counted by the database itself, time is not.
+Both databases use the indexes, with 10,000 live and 100,000 ended sessions. Work is counted by the database itself,
+time is not.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from dashboard.snapshot import read_state
 from proxy import census
 from proxy.models import RouterProcess, Session
+from proxy.pulse import Sampler
 from tests.databases import plan
 from tests.integration.placing import Process, add_replica, configure, new_claims
 
@@ -90,6 +93,8 @@ def works(process: Process) -> dict[str, Callable[[], Any]]:
         "settle": partial(a_turn, process),
         "look": partial(census.look, process.id, waiting),
         "strays": partial(census.end_strays, process.id, list(mine(process))),
+        "state": read_state,
+        "sample": partial(Sampler().take, timezone.now()),
     }
 
 

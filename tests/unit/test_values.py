@@ -44,7 +44,19 @@ BAD = [
     (values.certificates, "/no/such/ca.pem", "it cannot be read: No such file or directory"),
     *(
         (values.stream_path, path, f"{path} is the router's own")
-        for path in ("/", "/status", "/readyz", "/livez", "/metrics", "/admin", "/admin/x", "/static", "/static/a")
+        for path in (
+            "/",
+            "/status",
+            "/readyz",
+            "/livez",
+            "/metrics",
+            "/admin",
+            "/admin/x",
+            "/dashboard",
+            "/dashboard/live",
+            "/static",
+            "/static/a",
+        )
     ),
 ]
 
