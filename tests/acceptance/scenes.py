@@ -23,7 +23,8 @@ def replica(number: int, name: str = "", **fields: Any) -> dict[str, Any]:
         for step in range(60)
     ]
     return {
-        "id": number, "name": name or f"gpu-{number:03d}", "url": f"http://10.0.{number // 250}.{number % 250 + 1}:8000",
+        "id": number, "name": name or f"gpu-{number:03d}",
+        "url": f"http://10.0.{number // 250}.{number % 250 + 1}:8000",
         "primary": False, "state": "active", "status": "healthy", "status_since": NOW - 86_400 * draw.uniform(0.2, 9),
         "checked_at": NOW - 2, "stale": False, "available": True, "sessions": 3, "slots": 8, "weight": 1,
         "last_error": "", "latency_ms": latencies[-1][1], "latencies": latencies, "ejected_until": None,
@@ -90,7 +91,8 @@ def eventful() -> dict[str, Any]:
         replica(4, "darwin", sessions=2, slow_start=0.4, status_since=NOW - 12),
         replica(5, "euler", sessions=5),
         replica(6, "faraday", ejected_until=NOW + 17, available=False, sessions=1),
-        replica(7, "gauss", state="disabled", status="unknown", available=False, sessions=0, latency_ms=None, latencies=[]),
+        replica(7, "gauss", state="disabled", status="unknown", available=False, sessions=0, latency_ms=None,
+                latencies=[]),
     ]  # fmt: skip
     return snapshot(rows)
 
@@ -109,7 +111,8 @@ def session(number: int, **fields: Any) -> dict[str, Any]:
     age = round(draw.expovariate(1 / 400) + 2, 1)
     name = draw.choice(("ada", "curie", "darwin", "euler"))
     return {
-        "uid": f"{draw.getrandbits(48):012x}", "replica": name, "replica_id": 1, "process": f"router-{number % 2 + 1}:41{number % 2 + 1}7",
+        "uid": f"{draw.getrandbits(48):012x}", "replica": name, "replica_id": 1,
+        "process": process(number % 2 + 1)["name"],
         "client": f"203.0.113.{number % 250 + 1}", "state": "live", "opened_at": NOW - age, "placed_at": NOW - age,
         "ended_at": None, "age": age, "waited": round(draw.random() ** 6 * 40, 1), "bytes_up": draw.randrange(90_000),
         "bytes_down": int(age * 640_000), "up_per_second": 300.0, "down_per_second": draw.uniform(4e5, 9e5),
@@ -143,9 +146,9 @@ def history() -> dict[str, Any]:
         "replica": replica(1, "a", primary=True), "from": NOW - 86_400, "to": NOW, "sessions": stays[::-1],
         "transitions": [
             {"at": NOW - 80_000, "old": "unknown", "new": "healthy", "reason": "2 successes in a row"},
-            {"at": NOW - 52_000, "old": "healthy", "new": "unhealthy", "reason": "3 failures in a row: connection refused"},
+            {"at": NOW - 52_000, "old": "healthy", "new": "unhealthy", "reason": f"3 failures in a row: {ERRORS[0]}"},
             {"at": NOW - 51_200, "old": "unhealthy", "new": "healthy", "reason": "2 successes in a row"},
-            {"at": NOW - 9_000, "old": "healthy", "new": "unhealthy", "reason": "3 failures in a row: no answer within 2 s"},
+            {"at": NOW - 9_000, "old": "healthy", "new": "unhealthy", "reason": f"3 failures in a row: {ERRORS[1]}"},
             {"at": NOW - 8_700, "old": "unhealthy", "new": "healthy", "reason": "2 successes in a row"},
         ],
         "acts": [

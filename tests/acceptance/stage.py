@@ -1,7 +1,7 @@
-"""A server that plays the dashboard's part of the router: real HTTP and a real WebSocket, and whatever state a test wants.
+"""A server that plays the dashboard's part of the router: real HTTP, a real WebSocket, and whatever state a test wants.
 
-Used by the tests of the page alone, where a real fleet would take an hour to get there: 500 replicas, a prober that died,
-a socket that hangs. Serves the project's own templates and static files, with the policy that the router sends.
+Used by the tests of the page alone, where a real fleet would take an hour to get there: 500 replicas, a prober that
+died, a socket that hangs. Serves the project's own templates and static files, with the policy that the router sends.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import json
 import mimetypes
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -37,8 +37,8 @@ PAGE_ROWS = 50
 class Stage:
     """What it serves, for the test to change; and what was asked of it.
 
-    `socket`: "open", "refuse" (the handshake), "silent" (accepts, says nothing) or a close code. `http`: as long as it is
-    False, nothing but the page and its files is answered.
+    `socket`: "open", "refuse" (the handshake), "silent" (accepts, says nothing) or a close code. `http`: as long as
+    it is False, nothing but the page and its files is answered.
     """
 
     state: dict[str, Any]
@@ -53,6 +53,7 @@ class Stage:
     polls: int = 0
     watchers: set[asyncio.Queue[dict[str, Any] | int]] = field(default_factory=set)
     port: int = 0
+    began: float = field(default_factory=time.monotonic)
 
     @property
     def url(self) -> str:
@@ -68,11 +69,16 @@ class Stage:
         self.state |= {key: value for key, value in changed.items() if key not in ("gone", "plots")}
         self.state["replicas"] = list(rows.values())
         for watcher in self.watchers:
-            watcher.put_nowait({"type": "changes", "at": self.state["at"]} | changed)
+            watcher.put_nowait({"type": "changes", "at": self.now} | changed)
 
     def hang_up(self, code: int = 1012) -> None:
         for watcher in self.watchers:
             watcher.put_nowait(code)
+
+    @property
+    def now(self) -> float:
+        """The clock of the state goes on while it is played."""
+        return float(self.state["at"]) + time.monotonic() - self.began
 
     # --- ASGI ---
 
@@ -97,20 +103,18 @@ class Stage:
         watcher: asyncio.Queue[dict[str, Any] | int] = asyncio.Queue(maxsize=1000)
         self.watchers.add(watcher)
         leaving = asyncio.create_task(_departure(receive))
+        said: dict[str, Any] | int = self.state | {"at": self.now}
         try:
-            if self.socket == "open":
-                await send({"type": "websocket.send", "text": json.dumps(self.state)})
             while not leaving.done():
-                with contextlib.suppress(TimeoutError):
+                if isinstance(said, int):
+                    await send({"type": "websocket.close", "code": said})
+                    return
+                if self.socket == "open":
+                    await send({"type": "websocket.send", "text": json.dumps(said)})
+                try:
                     said = await asyncio.wait_for(watcher.get(), 1)
-                    if isinstance(said, int):
-                        await send({"type": "websocket.close", "code": said})
-                        return
-                    if self.socket == "open":
-                        await send({"type": "websocket.send", "text": json.dumps(said)})
-                    continue
-                if self.socket == "open":  # a sign of life
-                    await send({"type": "websocket.send", "text": json.dumps({"type": "changes", "at": self.state["at"]})})
+                except TimeoutError:
+                    said = {"type": "changes", "at": self.now}  # a sign of life
         finally:
             self.watchers.discard(watcher)
             leaving.cancel()
@@ -127,7 +131,7 @@ class Stage:
             return _json(403, {"error": "sign in"})
         if path == "/dashboard/state.json":
             self.polls += 1
-            return _json(200, self.state)
+            return _json(200, self.state | {"at": self.now})
         if path == "/dashboard/sessions.json":
             self.asked.append(query)
             return _json(200, self._page_of_sessions(query))
@@ -211,5 +215,3 @@ async def staged(state: dict[str, Any], **options: Any) -> AsyncIterator[Stage]:
         stage.hang_up()
         server.should_exit = True
         await serving
-
-

@@ -7,17 +7,19 @@ import { number, several } from "./words.js";
 
 const DEFAULT_REASON = "disconnected by an operator";
 
-// What may be done to a replica, each only where it makes sense. `needs`: a key of the snapshot's `may`.
+// What may be done to a replica, each only where it makes sense. `needs`: a key of the snapshot's `may`;
+// who may drain may also take a drain back.
 const ACTS = [
   { what: "drain", word: "Drain", needs: "drain", when: ({ state }) => state === "active", means: "Takes no new session; those it has go on, to a deadline if you give one." },
-  { what: "activate", word: "Activate", needs: "edit", when: ({ state }) => state !== "active", means: "Takes sessions again, as soon as it is healthy." },
+  { what: "drain", word: "Change deadline", needs: "drain", when: ({ state }) => state === "draining", means: "How long the sessions that are left may go on." },
+  { what: "activate", word: "Activate", needs: "edit", alsoBy: ({ state }) => (state === "draining" ? "drain" : ""), when: ({ state }) => state !== "active", means: "Takes sessions again, as soon as it is healthy." },
   { what: "make_primary", word: "Make primary", needs: "edit", when: ({ primary }) => !primary, means: "Is filled first. The mark moves here from where it is." },
   { what: "probe_now", word: "Probe now", needs: "edit", when: ({ state }) => state !== "disabled", means: "Asks for its health at once, not at the next turn." },
   { what: "disable", word: "Disable", needs: "edit", when: ({ state }) => state !== "disabled", means: "Takes no new session, and is not probed any more." },
 ];
 
 export function actsFor(row, may) {
-  return row.deleted ? [] : ACTS.filter(({ needs, when }) => may[needs] && when(row));
+  return row.deleted ? [] : ACTS.filter(({ needs, alsoBy, when }) => (may[needs] || may[alsoBy?.(row)]) && when(row));
 }
 
 export class Acts {
@@ -58,14 +60,15 @@ export class Acts {
 
   prepare({ what, word }, row, may) {
     const body = () => ({ what, replica: row.id, ...(what === "drain" ? { deadline_seconds: deadline() } : {}) });
+    const own = row.drain_deadline_seconds;
     const field = h("input", {
-      id: "deadline", type: "number", min: 0, step: "any", inputmode: "numeric", placeholder: "none", "aria-describedby": "deadline-help",
-      value: row.drain_deadline_seconds ?? "", oninput: later(() => this.preview(body()), 250),
+      id: "deadline", type: "number", min: 0, step: "any", inputmode: "numeric", placeholder: own === null ? "none" : own, "aria-describedby": "deadline-help",
+      value: own ?? "", oninput: later(() => this.preview(body()), 250),
     });
     const deadline = () => (field.value.trim() === "" ? null : Number(field.value));
     const fields = what !== "drain" ? [] : [
       h("label", { for: "deadline" }, "Deadline in seconds"), field,
-      h("p", { class: "help", id: "deadline-help" }, "Sessions left after it are closed with 1012. Empty: they go on to their end."),
+      h("p", { class: "help", id: "deadline-help" }, "Sessions left after it are closed with 1012. " + (own === null ? "Empty: they go on to their end." : `Empty: the replica's own, ${own} s.`)),
     ];
     const after = what === "drain" ? () => this.watch(row.id) : this.close;
     this.confirm(`${word}: ${row.name}`, fields, { word, body, after, back: () => this.choose(this.rowOf(row.id) ?? row, may) });
@@ -79,6 +82,7 @@ export class Acts {
       return;
     }
     const from = row.sessions;
+    let begun = false; // the answer comes before the news
     const bar = h("progress", { max: from, value: 0, "aria-labelledby": "left" });
     const left = h("p", { id: "left", class: "said" });
     this.open(`${row.name} drains`, left, bar,
@@ -88,7 +92,8 @@ export class Acts {
       const now = this.rowOf(id);
       const still = now?.sessions ?? 0;
       bar.value = Math.max(0, from - still);
-      const ended = now && now.state !== "draining" && !now.deleted;
+      begun ||= now?.state === "draining";
+      const ended = begun && now && now.state !== "draining" && !now.deleted;
       write(left, ended ? `It is ${now.state} again; ${several(still, "session")} here.` : still ? `${number(still)} of ${number(from)} left` : "No session left: it has drained.");
     };
     this.progress();

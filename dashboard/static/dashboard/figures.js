@@ -3,6 +3,7 @@
 
 import { arrange, badges, byId, h, mark, show, style, write } from "./dom.js";
 import { Plot } from "./plots.js";
+import { slotsInUse } from "./reading.js";
 import { clock, number, per, rate, several, span } from "./words.js";
 
 const PANELS = {
@@ -28,10 +29,11 @@ export class Figures {
     this.plots.bytes.scale = 1 / plots.step;
     for (const plot of Object.values(this.plots)) plot.show(plots);
     write(byId("sessions-now"), number(totals.sessions));
-    write(byId("slots-now"), totals.slots === null ? "no limit" : `of ${several(totals.slots, "slot")}`);
+    const used = slotsInUse(state.replicas);
+    write(byId("slots-now"), totals.slots === null ? "no limit" : used === totals.sessions ? `of ${several(totals.slots, "slot")}` : `${number(used)} of ${several(totals.slots, "slot")}`);
     show(byId("slots-bar"), totals.slots !== null);
-    style(byId("slots-bar").firstElementChild, "width", `${totals.slots ? Math.min(100, (totals.sessions / totals.slots) * 100) : 0}%`);
-    mark(byId("slots-bar"), "data-full", totals.slots !== null && totals.sessions >= totals.slots);
+    style(byId("slots-bar").firstElementChild, "width", `${totals.slots ? Math.min(100, (used / totals.slots) * 100) : 0}%`);
+    mark(byId("slots-bar"), "data-full", totals.slots !== null && used >= totals.slots);
     write(byId("line-now"), number(line.length));
     mark(byId("line-now"), "data-level", line.length ? (line.length >= line.max_length ? "bad" : "wait") : "good");
     const wait = line.longest_wait === null ? null : line.longest_wait + now - told.line;
@@ -50,8 +52,8 @@ export class Processes {
     this.rows = new Map();
   }
 
-  update({ prober, processes, version, told, at }, now) {
-    const rows = [this.prober(prober, now - told.prober), ...processes.map((row) => this.router(row, now - told.processes, at))];
+  update({ prober, processes, version, told }, now) {
+    const rows = [this.prober(prober, now - told.prober), ...processes.map((row) => this.router(row, now - told.processes, now))];
     arrange(this.list, rows);
     for (const id of [...this.rows.keys()]) if (id !== "prober" && !processes.some((row) => row.id === id)) this.rows.delete(id);
     write(byId("version"), version ? `version ${version}` : "");
@@ -77,13 +79,14 @@ export class Processes {
     return part.element;
   }
 
-  router({ id, name, version, started_at: started, beat_age: age, state, sessions, waiting }, since, at) {
+  router({ id, name, version, started_at: started, beat_age: age, state, sessions, waiting }, since, now) {
     const part = this.element(id);
     write(part.name, name);
     badges(part.marks, [[state, { live: "status-healthy", draining: "state-draining", silent: "status-unhealthy" }[state] ?? ""]]);
     mark(part.element, "data-level", { live: "good", draining: "off" }[state] ?? "wait");
     const holds = `${several(sessions, "session")}${waiting ? `, ${number(waiting)} waiting` : ""}`;
-    write(part.facts, [holds, `since ${clock(started, at, false)}`, version, age === null ? "" : `beat ${span(age + since)} ago`].filter(Boolean).join(" · "));
+    mark(part.facts, "title", `since ${clock(started, now)}`);
+    write(part.facts, [holds, `up ${span(now - started)}`, version, age === null ? "" : `beat ${span(age + since)} ago`].filter(Boolean).join(" · "));
     return part.element;
   }
 }

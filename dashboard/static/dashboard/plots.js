@@ -3,15 +3,14 @@
 import { h, mark, s, style, write } from "./dom.js";
 import { clock, milliseconds } from "./words.js";
 
-const HEIGHT = 72;
 const HOUR = 3600;
 const SPARK_SECONDS = 1800;
 
-// The smallest of 1, 2, 5 × 10ⁿ that is not below `value`.
+// The smallest round number that is not below `value`; for a whole number, a whole one.
 export function niceTop(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((step) => step * power).find((top) => top >= value * 0.999);
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((top) => top >= value * 0.999);
 }
 
 // series: [{key, name, kind: "area" | "line" | "bars", tone}], the values of which are drawn as they are, times `scale`.
@@ -21,10 +20,10 @@ export class Plot {
     Object.assign(this, { series, say, scale, plots: null, chosen: null });
     this.top = h("span", { class: "plot-top" });
     this.drawing = s("g");
-    this.reader = s("line", { class: "reader", y1: 0, y2: HEIGHT });
+    this.reader = s("line", { class: "reader", y1: 0, y2: "100%" });
     this.svg = s("svg", {
       class: "plot", role: "slider", tabindex: 0, "aria-label": `${label} over the last hour`, "aria-valuemin": 0, "aria-valuemax": 0,
-      "aria-valuenow": 0, height: HEIGHT, preserveAspectRatio: "none",
+      "aria-valuenow": 0,
     }, s("line", { class: "grid", x1: 0, y1: 0.5, x2: "100%", y2: 0.5 }), this.drawing, this.reader);
     this.said = h("p", { class: "plot-said" });
     place.append(this.top, this.svg, this.said);
@@ -62,11 +61,12 @@ export class Plot {
 
   draw() {
     this.width = this.svg.clientWidth;
+    this.height = this.svg.clientHeight;
     if (!this.plots || !this.width) return;
     const drawn = this.series.map((one) => (one.kind === "bars" ? this.minutes(one.key) : this.points(one.key)));
     const most = Math.max(0, ...drawn.flat().map(([, value]) => value ?? 0));
     const top = niceTop(most);
-    const y = (value) => HEIGHT - (value / top) * (HEIGHT - 4);
+    const y = (value) => this.height - (value / top) * (this.height - 4);
     this.drawing.replaceChildren(...this.series.flatMap((one, index) => this.shapes(one, drawn[index], y)));
     write(this.top, most > 0 ? this.say(top) : "");
     mark(this.svg, "aria-valuemax", this.length - 1);
@@ -101,13 +101,13 @@ export class Plot {
   shapes({ kind, tone }, points, y) {
     if (kind === "bars") {
       return points.filter(([, value]) => value > 0).map(([left, value, right]) =>
-        s("rect", { class: `bar-${tone}`, x: left, y: y(value), width: Math.max(1, right - left - 1), height: HEIGHT - y(value) }));
+        s("rect", { class: `bar-${tone}`, x: left, y: y(value), width: Math.max(1, right - left - 1), height: this.height - y(value) }));
     }
     const runs = runsOf(points);
     const line = runs.map((run) => `M${run.map(([x, value]) => `${x.toFixed(1)} ${y(value).toFixed(1)}`).join("L")}`).join("");
     const shapes = [s("path", { class: `line-${tone}`, d: line })];
     if (kind === "area") {
-      const area = runs.map((run) => `M${run[0][0].toFixed(1)} ${HEIGHT}L${run.map(([x, value]) => `${x.toFixed(1)} ${y(value).toFixed(1)}`).join("L")}L${run.at(-1)[0].toFixed(1)} ${HEIGHT}Z`).join("");
+      const area = runs.map((run) => `M${run[0][0].toFixed(1)} ${this.height}L${run.map(([x, value]) => `${x.toFixed(1)} ${y(value).toFixed(1)}`).join("L")}L${run.at(-1)[0].toFixed(1)} ${this.height}Z`).join("");
       shapes.unshift(s("path", { class: `area-${tone}`, d: area }));
     }
     return shapes;

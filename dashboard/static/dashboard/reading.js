@@ -54,8 +54,13 @@ export function read(state, now) {
   return { level: head.level, sentence: head.text, advice: head.advice, points: rest, key: [head, ...rest].map((p) => p.key).join(";") };
 }
 
+// What is in use of the slots that newcomers may get: a draining replica's count neither here nor there.
+export function slotsInUse(replicas) {
+  return replicas.filter((row) => row.state === "active" && row.status === "healthy" && !row.deleted).reduce((sum, row) => sum + row.sessions, 0);
+}
+
 function allWell({ totals, replicas }) {
-  if (totals.slots !== null) return `All well: ${number(totals.sessions)} of ${number(totals.slots)} slots in use`;
+  if (totals.slots !== null) return `All well: ${number(slotsInUse(replicas))} of ${number(totals.slots)} slots in use`;
   const up = replicas.filter((row) => row.available).length;
   return `All well: ${several(totals.sessions, "session")} on ${several(up, "replica")}`;
 }
@@ -125,9 +130,10 @@ function single({ replicas, prober: { state: probing } }, now) {
     const [row] = bad;
     const since = row.status_since === null ? "" : ` for ${span(now - row.status_since)}`;
     const why = row.last_error ? `: ${clause(row.last_error)}` : "";
-    points.push(point("bad", `bad ${row.id}`, `${row.name} has been unhealthy${since}${why}`, others(row, wanted)));
+    points.push(point(row.primary || wanted.length === 1 ? "bad" : "wait", `bad ${row.id}`, `${row.name} has been unhealthy${since}${why}`, others(row, wanted)));
   } else if (bad.length) {
-    points.push(point("bad", `bad ${all(bad)}`, `${number(bad.length)} of ${number(wanted.length)} replicas are unhealthy: ${named(bad)}`, bad.length < wanted.length ? "The others take their sessions." : ""));
+    const level = bad.some((row) => row.primary) || bad.length * 4 >= wanted.length ? "bad" : "wait";
+    points.push(point(level, `bad ${all(bad)}`, `${number(bad.length)} of ${number(wanted.length)} replicas are unhealthy: ${named(bad)}`, bad.length < wanted.length ? "The others take their sessions." : ""));
   }
   const ejected = wanted.filter((row) => row.status === "healthy" && isEjected(row, now));
   if (ejected.length) {

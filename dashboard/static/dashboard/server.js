@@ -30,7 +30,6 @@ async function answered(request) {
   }
   const found = await answer.json().catch(() => ({}));
   if (answer.ok) return found;
-  if (found.error) throw new Error(found.error);
-  if (answer.status === 403) throw new Error("Refused: sign in again, or ask for the permission.");
-  throw new Error(`The router answered ${answer.status}.`);
+  const refusal = answer.status === 403 ? "Refused: sign in again, or ask for the permission." : `The router answered ${answer.status}.`;
+  throw Object.assign(new Error(found.error ?? refusal), { status: answer.status });
 }

@@ -97,8 +97,10 @@ export class Sessions {
 
   // What the page knows of replicas and permissions.
   told(state) {
+    const changed = JSON.stringify(state.may) !== JSON.stringify(this.may);
     this.seen = state;
     this.update(state);
+    if (changed && this.page) this.render(this.page);
   }
 
   async refresh() {
@@ -121,7 +123,9 @@ export class Sessions {
     byId("sessions-range").dataset.old = "true";
   }
 
-  render({ at, page, pages, total, rows }) {
+  render(found) {
+    const { at, page, pages, total, rows } = found;
+    this.page = found;
     this.query.page = page;
     const wanted = rows.map((row) => this.element(row, at));
     arrange(this.body, wanted);
