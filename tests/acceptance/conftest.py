@@ -9,9 +9,11 @@ import pytest
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 from pytest_django.plugin import DjangoDbBlocker
 
+from tests.acceptance import scenes
 from tests.acceptance.certificates import AUTHORITY
 from tests.acceptance.pages import ARGUMENTS
 from tests.acceptance.servers import Router, running_router
+from tests.acceptance.stage import Stage, staged
 from tests.raw import hang_up
 
 
@@ -109,3 +111,16 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
     page.on("console", printed)
     yield page
     assert errors == []
+
+
+@pytest.fixture
+async def rough(browser: Browser) -> Page:
+    """A page that may have errors on its console: of connections that are refused."""
+    return await browser.new_page()
+
+
+@pytest.fixture
+async def stage() -> AsyncIterator[Stage]:
+    """What plays the router for the dashboard's page: seven replicas, something the matter with most of them."""
+    async with staged(scenes.eventful(), sessions=scenes.sessions(70), history=scenes.history()) as stage:
+        yield stage
