@@ -105,7 +105,7 @@ def _replicas(replicas: list[Replica], placed: dict[int, int], now: datetime) ->
     family("replica_sessions", "Live sessions, of all router processes.")
     family("replica_slots", "How many sessions it can hold; missing: as many as come.")
     family("replica_weight", "Its share, relative to the others.")
-    family("replica_check_duration_seconds", "How long its last probe took; missing: it failed.")
+    family("replica_check_duration_seconds", "How long its last successful probe took; missing: there was none.")
     family("replica_check_age_seconds", "Since its last probe; missing: there was none.")
     family("replica_check_failures", "Probes that have failed in a row.")
     for replica in replicas:

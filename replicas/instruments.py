@@ -13,7 +13,14 @@ from collections.abc import Iterator
 from wsgiref.simple_server import WSGIServer
 
 from django.conf import settings
-from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    start_http_server,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -27,6 +34,8 @@ RETRY_SECONDS = 10.0
 # Short, because frames wait for it.
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
+# A second family for each counter, with when it was made: process_start_time_seconds says so for all.
+disable_created_metrics()
 COMMON = CollectorRegistry()
 ProcessCollector(namespace=NAMESPACE, registry=COMMON)
 _build = Gauge(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import urllib.request
 from datetime import timedelta
 from unittest import mock
 
@@ -19,8 +20,10 @@ from dashboard import metrics
 from proxy import instruments
 from proxy.instruments import Moved
 from proxy.models import RouterProcess
+from replicas import instruments as vitals
 from replicas.models import PlacementRecord, ProberLease, Replica, ReplicaHealth
 from tests.integration.placing import Process, add_replica, configure
+from tests.ports import free_port
 
 TOKEN = "a-token-of-the-tests"
 
@@ -48,7 +51,7 @@ def test_a_fleet_as_the_database_knows_it() -> None:
     configure(queue_max_length=7)
     now = timezone.now()
     first = add_replica("a", max_sessions=2, primary=True, weight=2.0)
-    add_replica("b", state=Replica.State.DRAINING)
+    add_replica("b", state=Replica.State.DRAINING, max_sessions=None)
     PlacementRecord.objects.update_or_create(replica=first, defaults={"ejected_until": now.timestamp() + 30})
     ReplicaHealth.objects.filter(replica=first).update(last_latency_ms=2.5, consecutive_failures=1)
     ProberLease.objects.create(pk=1, epoch=3, beat=1, beaten_at=now - timedelta(seconds=20))
@@ -170,7 +173,7 @@ def test_staff_cannot_be_told_while_the_database_is_away(client: Client) -> None
 
 
 async def test_totals_never_fall() -> None:
-    """A session whose replica was lost before it had begun counts from 0 again, and one that ends in between is awaited."""
+    """Not when a session's replica is lost before it has begun, nor when one is missing for a moment as it ends."""
     carried = instruments._Carried()
 
     def shown() -> dict[tuple[str, ...], float]:
@@ -191,11 +194,6 @@ async def test_totals_never_fall() -> None:
 
 async def test_a_port_that_is_taken_costs_only_the_metrics(caplog: pytest.LogCaptureFixture) -> None:
     """It is said once, and tried again until it is free; then it is served, and at the end given back."""
-    import urllib.request
-
-    from replicas import instruments as vitals
-    from tests.ports import free_port
-
     port = free_port()
     blocker = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", port)
     with (
