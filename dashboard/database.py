@@ -20,11 +20,11 @@ Result = TypeVar("Result")
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="dashboard")
 
 
-async def in_time(work: Callable[[], Result]) -> Result:
+async def in_time(work: Callable[[], Result], threads: ThreadPoolExecutor = _threads) -> Result:
     """What `work` gives. Raises its exception, or OperationalError when it is late: then it may still be done."""
     try:
         async with asyncio.timeout(settings.DATABASE_TIMEOUT_SECONDS):
-            return await asyncio.get_running_loop().run_in_executor(_threads, _alone, work)
+            return await asyncio.get_running_loop().run_in_executor(threads, _alone, work)
     except TimeoutError as late:
         raise OperationalError("no answer in time") from late
 

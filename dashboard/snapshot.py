@@ -85,7 +85,7 @@ def _prober(replicas: list[Replica], settings: RouterSettings, now: datetime) ->
 
 def _process(process: RouterProcess, live: _Live, now: datetime) -> dict[str, Any]:
     placed, waiting = live.in_process.get(process.pk, (0, 0))
-    state = "silent" if _silent(process, now) else "draining" if process.draining else "live"
+    state = "silent" if is_silent(process, now) else "draining" if process.draining else "live"
     return {
         "id": process.pk,
         "name": process.name,
@@ -98,13 +98,13 @@ def _process(process: RouterProcess, live: _Live, now: datetime) -> dict[str, An
     }
 
 
-def _silent(process: RouterProcess, now: datetime) -> bool:
+def is_silent(process: RouterProcess, now: datetime) -> bool:
     """For people: by the clocks of two machines. What is done about it goes by counts (census.py)."""
     return now - process.beaten_at > timedelta(seconds=census.DEAD_SECONDS)
 
 
 def _totals(replicas: list[Replica], live: _Live, processes: list[RouterProcess], now: datetime) -> dict[str, Any]:
-    beating = [process.pk for process in processes if not _silent(process, now)]
+    beating = [process.pk for process in processes if not is_silent(process, now)]
     rates = ProcessTraffic.objects.filter(process__in=beating).values_list("up_per_second", "down_per_second")
     rates_up, rates_down = zip(*rates, strict=True) if rates else ((), ())
     slots = [replica.slots for replica in replicas if replica.available]

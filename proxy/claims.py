@@ -97,13 +97,14 @@ class Batch:
 class Settled:
     """What came of a turn, by id of the session. `ids`: those of the arrivals, by uid.
 
-    `seats` has those of this process only. `stranded`: nothing is left to wait for. Other processes to wake: `seated`
-    have a session that was given a slot, in `moved` the line has moved.
+    `seats` has those of this process only. `stranded`: nothing is left to wait for. `ejected`: so many replicas were.
+    Other processes to wake: `seated` have a session that was given a slot, in `moved` the line has moved.
     """
 
     ids: dict[str, int] = field(default_factory=dict)
     seats: dict[int, Seat] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     stranded: bool = False
+    ejected: int = 0
     seated: set[int] = field(default_factory=set)
     moved: set[int] = field(default_factory=set)

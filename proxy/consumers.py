@@ -24,13 +24,14 @@ from proxy.affinity import affinity_key
 from proxy.claims import Claim
 from proxy.errors import Close, Ending
 from proxy.forwarding import Handshake, forwarded_headers, forwarded_query
+from proxy.instruments import Moved
 from proxy.links import TAKE_OVER, Link, TakeOver
 from proxy.messages import MessageLink
 from proxy.opening import Opening
 from proxy.placement import DatabaseAway, Placement
 from proxy.relay import relay
 from proxy.search import Search
-from proxy.session import SessionLog
+from proxy.session import SessionLog, moved_by
 from proxy.traffic import Carrying
 from proxy.wire import WireLink
 
@@ -80,7 +81,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
             await self._goodbye_in_a_hurry(errors.router_stops())
             return
         except Exception:
-            logger.exception("session %s: fault of the router", self.log.id)
+            logger.exception("session %s: fault of the router", self.log.id, extra={"session": self.log.id})
             ending = errors.router_failed(self.log.id)
         goodbye = asyncio.create_task(self._say_goodbye(ending), name=f"session {self.log.id}: goodbye")
         try:
@@ -172,8 +173,11 @@ class StreamConsumer(AsyncWebsocketConsumer):
     def carrying(self) -> Carrying | None:
         if self.log.over:
             return None
-        down = self.replica.received_bytes if self.replica is not None else 0
-        return Carrying(self.claim.id if self.claim is not None else None, self.link.received_bytes, down)
+        moved = moved_by(self.link, self.replica)
+        return Carrying(self.claim.id if self.claim is not None else None, moved.bytes_up, moved.bytes_down)
+
+    def moved(self) -> Moved | None:
+        return None if self.log.over else moved_by(self.link, self.replica)
 
     def _handshake(self, subprotocol: str | None) -> Handshake:
         return Handshake(

@@ -28,6 +28,7 @@ class Fleet:
     settings: RouterSettings
     candidates: list[Candidate]
     standing: set[int]  # active and healthy: those that a session may wait for
+    ejected: int  # so many replicas, by what this turn has learned
 
 
 # Statements whose rows are for by_server and router_settings.
@@ -63,7 +64,9 @@ def assess(
 ) -> Fleet:
     """The fleet after `outcomes`, which are written down. `sessions`: how many are live on each server."""
     standing = {replica.pk for replica in replicas if replica.available}
+    before = {replica.pk: _record(replica).ejections for replica in replicas}
     records = _learn(replicas, standing, outcomes, now)
+    ejected = sum(records[replica].ejections > ejections for replica, ejections in before.items())
     at = timezone.now()
     candidates = [
         Candidate(
@@ -83,7 +86,7 @@ def assess(
         )
         for replica in replicas
     ]
-    return Fleet(settings, candidates, standing)
+    return Fleet(settings, candidates, standing, ejected)
 
 
 def live_by_server() -> Counter[str]:

@@ -117,7 +117,9 @@ class Opening:
         self._settle()
 
     def _cannot_hold(self) -> None:
-        logger.exception("session %s: its client's frames cannot be held", self._session)
+        logger.exception(
+            "session %s: its client's frames cannot be held", self._session, extra={"session": self._session}
+        )
         self._client.refuse(Close(INTERNAL_ERROR, "internal_error"), "its frames cannot be held")
 
     def _from_replica(self, units: Sequence[Octets]) -> None:

@@ -17,7 +17,7 @@ from django.conf import settings
 from django.db import Error as DatabaseFault
 from django.db import InterfaceError, OperationalError
 
-from proxy import census
+from proxy import census, instruments
 from proxy.claims import NO_HEALTHY_REPLICA, Batch, Claim, Ended, ProcessEnded, Seat, Settled
 from proxy.deadlines import Deadlines
 from proxy.heart import Heart
@@ -114,6 +114,8 @@ class Placement:
                 raise DatabaseAway
             return await waiter.seat
         finally:
+            if waiter.in_line_since is not None:
+                instruments.waited(asyncio.get_running_loop().time() - max(now, waiter.in_line_since))
             waiter.seat.cancel()
             del self._waiters[claim.uid]
             del waiter  # a refusal's traceback has this frame, and the waiter has the refusal
@@ -245,6 +247,7 @@ class Placement:
                 self._batch.put_back(batch)
                 self._due.set()
             return
+        instruments.ejected(settled.ejected)
         self._deliver(batch, settled)
         self._nudges.send(seated=settled.seated, moved=settled.moved)
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Iterator
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from django.conf import settings
 
+from proxy import instruments
+from proxy.instruments import Moved
 from proxy.placement import Placement
 from proxy.traffic import Carrying, Count, Traffic
+from replicas.instruments import watch
 
 logger = logging.getLogger("proxy.process")
 
@@ -38,19 +42,25 @@ class Carried(Protocol):
     def carrying(self) -> Carrying | None:
         """What it has carried so far; None: its end was told to `traffic`."""
 
+    def moved(self) -> Moved | None:
+        """The same for `instruments`."""
+
 
 # One a process; tests have a loop each.
 _placements: WeakKeyDictionary[asyncio.AbstractEventLoop, Placement] = WeakKeyDictionary()
 # Each until both sides have been told of its end.
 _carried: dict[str, tuple[Carried, asyncio.Task[None]]] = {}
 traffic = Traffic()
+_metrics: asyncio.Task[None] | None = None
 draining = False
 stopping = False
 
 
 def begin() -> None:
-    """The event loop runs: join the census, and learn what operators have set."""
+    """The event loop runs: join the census, learn what operators have set, and begin to measure."""
+    global _metrics
     placement().start()
+    _metrics = asyncio.create_task(watch(instruments.EXPOSED), name="metrics")
 
 
 def placement() -> Placement:
@@ -77,6 +87,16 @@ def carried(now: float) -> Count:
     """What this process has carried, `now` by the loop's clock."""
     each = ((uid, session.carrying()) for uid, (session, _) in _carried.items())
     return traffic.count(((uid, carrying) for uid, carrying in each if carrying is not None), now)
+
+
+def _moved() -> Iterator[Moved]:
+    """Of each live session. Also from another thread: the list is taken in one step."""
+    for session, _ in list(_carried.values()):
+        if (moved := session.moved()) is not None:
+            yield moved
+
+
+instruments.carried.live = _moved
 
 
 async def drain() -> None:
@@ -124,6 +144,9 @@ async def end() -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await placement().stop()
+    if _metrics is not None:
+        _metrics.cancel()
+        await asyncio.wait({_metrics})
 
 
 async def lifespan(scope: Any, receive: Any, send: Any) -> None:

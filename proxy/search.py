@@ -15,7 +15,7 @@ from typing import Any
 
 from django.conf import settings
 
-from proxy import errors
+from proxy import errors, instruments
 from proxy.claims import EXHAUSTED, NO_HEALTHY_REPLICA, QUEUE_FULL, Claim, Seat
 from proxy.errors import Close, Ending
 from proxy.forwarding import Handshake
@@ -66,6 +66,7 @@ class Search:
         self._log, self._claim, self._placement = log, claim, placement
         self._client, self._handshake, self._farewell = client, handshake, farewell
         self._attempting_seconds = 0.0
+        self._attempted = False
         self._rejection: Ending | None = None
         self._without_turn: set[int] = set()  # replicas that are avoided because they have not come to us
 
@@ -104,7 +105,8 @@ class Search:
             try:
                 seat = await self._placement.seat(self._claim, self._tell)
             except DatabaseAway:
-                logger.warning("session %s: the database does not answer", self._log.id)
+                uid = self._log.id
+                logger.warning("session %s: the database does not answer", uid, extra={"session": uid})
                 return errors.router_unavailable()
             except Refused as refused:
                 if refused.reason == EXHAUSTED and self._without_turn:
@@ -148,11 +150,19 @@ class Search:
             except TimeoutError as late:
                 raise _NoTurn from late
             try:
-                return await open_replica(seat.url, self._handshake, timeout)
+                return await self._open(seat, timeout)
             except ReplicaUnreachable as fault:
                 # With less than a connect's time there is no telling.
                 fault.its_fault &= timeout >= settings.ROUTER_CONNECT_TIMEOUT_SECONDS
                 raise
+
+    async def _open(self, seat: Seat, timeout: float) -> WireLink:
+        instruments.attempted(again=self._attempted)
+        self._attempted = True
+        began = time.monotonic()
+        replica = await open_replica(seat.url, self._handshake, timeout)
+        instruments.connected(time.monotonic() - began)
+        return replica
 
     def _refusal(self, reason: str) -> Ending:
         if reason in (EXHAUSTED, QUEUE_FULL) and self._rejection is not None:

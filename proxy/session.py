@@ -12,8 +12,10 @@ from datetime import datetime
 
 from django.utils import timezone
 
+from proxy import instruments
 from proxy.claims import Claim, Ended
 from proxy.errors import Ending
+from proxy.instruments import Moved
 from proxy.links import Link
 from proxy.process import placement, traffic
 
@@ -38,10 +40,12 @@ class SessionLog:
         fields = {"client": self.client, "path": path}
         if request_id != self.id:
             fields["request_id"] = request_id
+        instruments.opened()
         self._log(logging.INFO, "opened", **fields)
 
     def attempt_failed(self, replica: str, why: str) -> None:
         self.failed_attempts += 1
+        instruments.attempt_failed()
         self._log(logging.WARNING, "attempt failed", replica=replica, why=why)
 
     def placed(self, replica: str) -> None:
@@ -49,14 +53,18 @@ class SessionLog:
 
     def media_came(self) -> None:
         self.first_media_at = timezone.now()
+        if self._placed_at is not None:
+            instruments.media_came(time.monotonic() - self._placed_at)
 
     def ended(self, ending: Ending, client: Link, replica: Link | None, claim: Claim | None) -> None:
         """`claim`: what placement knows of it; None: it did not come to that."""
         now = time.monotonic()
         self.over = True
-        traffic.ended(self.id, client.received_bytes, replica.received_bytes if replica else 0)
+        moved = moved_by(client, replica)
+        traffic.ended(self.id, moved.bytes_up, moved.bytes_down)
+        instruments.ended(ending, now - self._opened_at, moved)
         if claim is not None:
-            placement().ended(self._for_the_database(ending, client, replica, claim))
+            placement().ended(self._for_the_database(ending, moved, claim))
         self._log(
             logging.INFO,
             "ended",
@@ -67,13 +75,10 @@ class SessionLog:
             seconds=round(now - self._opened_at, 3),
             placed_after=round(self._placed_at - self._opened_at, 3) if self._placed_at else None,
             failed_attempts=self.failed_attempts,
-            frames_up=client.received_frames,
-            bytes_up=client.received_bytes,
-            frames_down=replica.received_frames if replica else 0,
-            bytes_down=replica.received_bytes if replica else 0,
+            **moved._asdict(),
         )
 
-    def _for_the_database(self, ending: Ending, client: Link, replica: Link | None, claim: Claim) -> Ended:
+    def _for_the_database(self, ending: Ending, moved: Moved, claim: Claim) -> Ended:
         return Ended(
             claim,
             at=timezone.now(),
@@ -81,10 +86,7 @@ class SessionLog:
             why=ending.why,
             code=ending.code,
             first_media_at=self.first_media_at,
-            frames_up=client.received_frames,
-            bytes_up=client.received_bytes,
-            frames_down=replica.received_frames if replica else 0,
-            bytes_down=replica.received_bytes if replica else 0,
+            **moved._asdict(),
         )
 
     def _log(self, level: int, event: str, **fields: object) -> None:
@@ -92,6 +94,16 @@ class SessionLog:
         logger.log(
             level, "session %s %s: %s", self.id, event, shown, extra={"session": self.id, "event": event} | fields
         )
+
+
+def moved_by(client: Link, replica: Link | None) -> Moved:
+    """What the two have sent so far."""
+    return Moved(
+        frames_up=client.received_frames,
+        bytes_up=client.received_bytes,
+        frames_down=replica.received_frames if replica is not None else 0,
+        bytes_down=replica.received_bytes if replica is not None else 0,
+    )
 
 
 def _shown(value: object) -> str:

@@ -79,7 +79,8 @@ class _Turn:
 
     def __init__(self, process: int, batch: Batch, fleet: Fleet, waiting: list[Any], now: float) -> None:
         self._process, self._batch, self._fleet, self._waiting, self._now = process, batch, fleet, waiting, now
-        self._settled = Settled(stranded=not fleet.standing and not fleet.settings.queue_when_down)
+        stranded = not fleet.standing and not fleet.settings.queue_when_down
+        self._settled = Settled(stranded=stranded, ejected=fleet.ejected)
         self._arrivals = dict(enumerate(batch.arrivals, BEHIND_ALL))
         self._returns = {claim.id: claim for claim in batch.returns if claim.id is not None}
 

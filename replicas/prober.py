@@ -15,6 +15,7 @@ from functools import partial
 
 from django.db import Error as DatabaseFault
 
+from replicas import instruments, prober_instruments
 from replicas.database import Database, prune
 from replicas.health import Health, Thresholds
 from replicas.lease import BEAT_SECONDS, Lease, LeaseLost, own_name
@@ -91,14 +92,20 @@ class Prober:
     async def run(self) -> None:
         """Work until `stop`. Raises only what is a fault of the program: that ends the process, loudly."""
         RESOLVER.use()
+        metrics = asyncio.create_task(instruments.watch(prober_instruments.EXPOSED), name="prober: metrics")
         try:
             while not self._stopping.is_set():
                 if await self._wait_for_lease():
+                    prober_instruments.lease(self._lease.epoch)
                     try:
                         await self._hold_lease()
                     except* LeaseLost:
                         logger.warning("another prober has taken over the lease; this one waits again")
+                    finally:
+                        prober_instruments.lease(None)
         finally:
+            metrics.cancel()
+            await asyncio.wait({metrics})
             await self._client.aclose()
             await self._database.close()
 
@@ -187,6 +194,7 @@ class Prober:
                 result, report = await probe(self._client, known.url, self._plan.path, self._plan.timeout_seconds)
             finally:
                 self._in_flight.discard(known.id)
+            prober_instruments.probed(result, loop.time() - started)
             self._record.observe(known, result, report, self._plan.thresholds)
             self._unwritten.set()
             if self._stopping.is_set():

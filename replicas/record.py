@@ -15,7 +15,7 @@ from datetime import datetime
 from django.db import transaction
 from django.utils import timezone
 
-from replicas import latencies
+from replicas import latencies, prober_instruments
 from replicas.health import Health, ProbeResult, Thresholds, observe
 from replicas.lease import Lease
 from replicas.models import HealthTransition, Replica, ReplicaHealth
@@ -92,6 +92,7 @@ class Record:
         self._changed.add(known.id)
         if new.status == old.status:
             return
+        prober_instruments.changed(new.status)
         at = known.status_since = new.checked_at or timezone.now()
         self._transitions.append(
             HealthTransition(replica_id=known.id, at=at, old_status=old.status, new_status=new.status, reason=reason)

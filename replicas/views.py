@@ -15,12 +15,13 @@ from typing import Any, Literal
 from django.conf import settings
 from django.db import Error as DatabaseFault
 from django.db import connection
-from django.http import HttpRequest, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from replicas import signals
+from replicas.access import guarded
 from replicas.models import ProberLease, Replica, ReplicaHealth, RouterSettings
 
 # A prober beats every 2 s, and another takes over a dead one's work within 15 s.
@@ -50,7 +51,8 @@ async def livez(request: HttpRequest) -> JsonResponse:
 
 @never_cache
 @require_safe
-async def status(request: HttpRequest) -> JsonResponse:
+@guarded("ROUTER_STATUS_ACCESS")
+async def status(request: HttpRequest) -> HttpResponse:
     """All replicas as the prober last saw them. 503 while the database does not answer."""
     fleet = await _read_fleet()
     if fleet is None:

@@ -87,6 +87,36 @@ SILENCED_SYSTEM_CHECKS = [
 
 MACHINE_PATHS = values.MACHINE_PATHS
 
+# --- what machines ask ---------------------------------------------------------------------------------------------
+
+
+def _access(name: str) -> str:
+    return _env.text(name, "public", allowed=" or ".join(values.ACCESSES), valid=lambda value: value in values.ACCESSES)
+
+
+ROUTER_METRICS_ACCESS = _access("ROUTER_METRICS_ACCESS")
+ROUTER_STATUS_ACCESS = _access("ROUTER_STATUS_ACCESS")
+ROUTER_MACHINE_TOKEN = _env.text(
+    "ROUTER_MACHINE_TOKEN",
+    "",
+    allowed=f"{values.TOKEN_CHARACTERS} or more printable ASCII characters without spaces",
+    valid=values.token,
+    secret=True,
+)
+if not ROUTER_MACHINE_TOKEN:
+    for _name in ("ROUTER_METRICS_ACCESS", "ROUTER_STATUS_ACCESS"):
+        if globals()[_name] == "token":
+            _env.problems.append(
+                Problem(_name, "token", "public or staff, or set ROUTER_MACHINE_TOKEN", "there is no token")
+            )
+ROUTER_METRICS_LISTEN: tuple[str, int] | None = _env.read(
+    "ROUTER_METRICS_LISTEN",
+    None,
+    cast=values.address,
+    valid=bool,
+    allowed="host:port to serve this process's own metrics at, like 127.0.0.1:9700; each process needs its own",
+)
+
 # --- the session path ----------------------------------------------------------------------------------------------
 
 ROUTER_STREAM_PATHS = _env.words(

@@ -19,6 +19,9 @@ MACHINE_PATHS = ("/livez", "/readyz", "/status", "/metrics")
 TAKEN_PATHS = ("/", "/favicon.ico", "/admin", "/dashboard", "/static", *MACHINE_PATHS)
 TAKEN_TREES = ("/admin/", "/dashboard/", "/static/")
 
+ACCESSES = ("public", "staff", "token")
+TOKEN_CHARACTERS = 16
+
 _HOST = re.compile(r"\*|\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?")
 
 
@@ -51,6 +54,23 @@ def origin(value: str) -> bool:
     if value != f"{parts.scheme}://{parts.netloc}" or "@" in parts.netloc:
         raise Unusable(f"{value} has more than scheme, host and port")
     return parts.port != 0  # raises where it is no number
+
+
+def address(value: str) -> tuple[str, int]:
+    """`host:port`, IPv6 in []."""
+    name, _, port = value.rpartition(":")
+    if not name:
+        raise Unusable("it has no host")
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
+        raise Unusable("its port is not one from 1 to 65535")
+    host(name)
+    return name.strip("[]"), int(port)
+
+
+def token(value: str) -> bool:
+    if len(value) < TOKEN_CHARACTERS:
+        raise Unusable(f"it has less than {TOKEN_CHARACTERS} characters")
+    return value.isascii() and value.isprintable() and " " not in value
 
 
 def redis_url(value: str) -> bool:

@@ -18,6 +18,12 @@ READY = "body[data-ready]"
 SIZES = {"phone": (360, 800), "desk": (1440, 900), "wall": (3840, 2160)}
 
 
+def _folder() -> Path:
+    folder = Path(os.environ.get("ROUTER_SCREENSHOTS", ROOT / "var" / "screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_page_is_accessible_and_fits(stage: Stage, page: Page, size: str, scheme: Any) -> None:
@@ -43,8 +49,7 @@ async def test_the_page_is_accessible_and_fits(stage: Stage, page: Page, size: s
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_page_is_photographed(page: Page, size: str, scheme: Any) -> None:
     """For CI to keep and people to judge: the dashboard with a replica that is down, and a replica's history."""
-    folder = Path(os.environ.get("ROUTER_SCREENSHOTS", ROOT / "var" / "screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _folder()
     width, height = SIZES[size]
     await page.set_viewport_size({"width": width, "height": height})
     await page.emulate_media(color_scheme=scheme)
