@@ -25,7 +25,7 @@ from proxy.errors import (
 from proxy.frames import TOO_BIG
 from replicas.instruments import COMMON, NAMESPACE, together
 
-CODES = (1000, 1001, 1002, 1003, 1007, TOO_BIG, POLICY_VIOLATION, INTERNAL_ERROR, SERVICE_RESTART, TRY_AGAIN_LATER)
+CODES = (1000, 1001, 1002, 1003, 1007, POLICY_VIOLATION, TOO_BIG, INTERNAL_ERROR, SERVICE_RESTART, TRY_AGAIN_LATER)
 # What a client is told as the reason of its close, where that is the outcome (README.md, "For client authors").
 TOLD = (
     "replica_lost", "replica_unreachable", "internal_error", "no_healthy_replica", "queue_full", "queue_timeout",
@@ -99,7 +99,7 @@ class _Carried(Collector):
         self._shown = total = Moved(*map(max, total, self._shown))
         yield GaugeMetricFamily(f"{NAMESPACE}_current_sessions", "Live sessions of this process.", number)
         octets = CounterMetricFamily(f"{NAMESPACE}_bytes", "Bytes of payloads carried.", labels=["direction"])
-        frames = CounterMetricFamily(f"{NAMESPACE}_frames", "Frames carried.", labels=["direction"])
+        frames = CounterMetricFamily(f"{NAMESPACE}_frames", "Data frames carried.", labels=["direction"])
         octets.add_metric(["up"], total.bytes_up)
         octets.add_metric(["down"], total.bytes_down)
         frames.add_metric(["up"], total.frames_up)

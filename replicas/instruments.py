@@ -35,7 +35,7 @@ RETRY_SECONDS = 10.0
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 # A second family for each counter, with when it was made: process_start_time_seconds says so for all.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 COMMON = CollectorRegistry()
 ProcessCollector(namespace=NAMESPACE, registry=COMMON)
 _build = Gauge(

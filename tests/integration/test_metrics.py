@@ -14,7 +14,6 @@ from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.test import Client, override_settings
 from django.utils import timezone
-from prometheus_client.parser import text_string_to_metric_families
 
 from dashboard import metrics
 from proxy import instruments
@@ -24,25 +23,13 @@ from replicas import instruments as vitals
 from replicas.models import PlacementRecord, ProberLease, Replica, ReplicaHealth
 from tests.integration.placing import Process, add_replica, configure
 from tests.ports import free_port
+from tests.scraping import Samples, parse, samples
 
 TOKEN = "a-token-of-the-tests"
 
 
-def scrape(text: str) -> dict[tuple[str, ...], float]:
-    """Each sample by its name and the values of its labels."""
-    return {
-        (sample.name.removeprefix("stream_router_"), *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
-
-
-def read_fleet() -> dict[tuple[str, ...], float]:
-    return {
-        (sample.name.removeprefix("stream_router_"), *sample.labels.values()): sample.value
-        for family in metrics.read_fleet()
-        for sample in family.samples
-    }
+def read_fleet() -> Samples:
+    return samples(metrics.read_fleet())
 
 
 @pytest.mark.usefixtures("database")
@@ -92,11 +79,11 @@ def test_replicas_of_one_name_have_labels_of_their_own() -> None:
 @pytest.mark.django_db(transaction=True)
 def test_the_scopes(client: Client) -> None:
     """Both parts, or one; another one is a mistake."""
-    both = scrape(client.get("/metrics").content.decode())
+    both = parse(client.get("/metrics").content.decode())
     assert both["database_up",] == 1
     assert ("current_sessions",) in both
-    process = scrape(client.get("/metrics?scope=process").content.decode())
-    fleet = scrape(client.get("/metrics?scope=fleet").content.decode())
+    process = parse(client.get("/metrics?scope=process").content.decode())
+    fleet = parse(client.get("/metrics?scope=fleet").content.decode())
     assert process.keys() | fleet.keys() == both.keys()
     assert not process.keys() & fleet.keys()
     assert client.get("/metrics?scope=all").status_code == 400
@@ -110,7 +97,7 @@ def test_without_the_database_the_processes_own_are_served(client: Client) -> No
     """And that it is away."""
     with mock.patch.object(metrics, "read_fleet", side_effect=OperationalError("10.0.0.1 refused")):
         answer = client.get("/metrics")
-    found = scrape(answer.content.decode())
+    found = parse(answer.content.decode())
     assert answer.status_code == 200
     assert found["database_up",] == 0
     assert ("event_loop_lag_seconds_count",) in found
@@ -127,7 +114,7 @@ def test_a_database_that_hangs_is_not_waited_for(client: Client) -> None:
         override_settings(DATABASE_TIMEOUT_SECONDS=0.2),
     ):
         try:
-            assert scrape(client.get("/metrics").content.decode())["database_up",] == 0
+            assert parse(client.get("/metrics").content.decode())["database_up",] == 0
         finally:
             over.set()
 
@@ -176,12 +163,8 @@ async def test_totals_never_fall() -> None:
     """Not when a session's replica is lost before it has begun, nor when one is missing for a moment as it ends."""
     carried = instruments._Carried()
 
-    def shown() -> dict[tuple[str, ...], float]:
-        return {
-            (sample.name.removeprefix("stream_router_"), *sample.labels.values()): sample.value
-            for family in carried.collect()
-            for sample in family.samples
-        }
+    def shown() -> Samples:
+        return samples(carried.collect())
 
     carried.live = lambda: [Moved(1, 10, 5, 500), Moved(2, 20, 0, 0)]
     assert (shown()["bytes_total", "up"], shown()["bytes_total", "down"], shown()["current_sessions",]) == (30, 500, 2)
@@ -211,7 +194,7 @@ async def test_a_port_that_is_taken_costs_only_the_metrics(caplog: pytest.LogCap
                 await asyncio.sleep(0.02)
         answer = await asyncio.to_thread(urllib.request.urlopen, f"http://127.0.0.1:{port}/metrics")
         with answer:
-            assert ("current_sessions",) in scrape(answer.read().decode())
+            assert ("current_sessions",) in parse(answer.read().decode())
         watching.cancel()
         await asyncio.wait({watching})
         async with asyncio.timeout(20):
