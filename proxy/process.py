@@ -144,7 +144,7 @@ async def end() -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
                 await placement().stop()
-    if _metrics is not None:
+    if _metrics is not None and not _metrics.done():
         _metrics.cancel()
         await asyncio.wait({_metrics})
 

@@ -70,10 +70,13 @@ def together(*registries: Collector) -> CollectorRegistry:
 
 async def watch(registry: CollectorRegistry) -> None:
     """Until cancelled: look at the event loop's lag; serve `registry` at ROUTER_METRICS_LISTEN, where that is set."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_watch_lag(), name="metrics: event loop lag")
-        if settings.ROUTER_METRICS_LISTEN:
-            group.create_task(_serve(registry, settings.ROUTER_METRICS_LISTEN), name="metrics: serve")
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_watch_lag(), name="metrics: event loop lag")
+            if settings.ROUTER_METRICS_LISTEN:
+                group.create_task(_serve(registry, settings.ROUTER_METRICS_LISTEN), name="metrics: serve")
+    except Exception:
+        logger.exception("metrics: fault of the router; sessions and probes go on without them")
 
 
 async def _watch_lag() -> None:
@@ -89,7 +92,8 @@ async def _serve(registry: CollectorRegistry, listen: tuple[str, int]) -> None:
     told = False
     while True:
         try:
-            server, _ = start_http_server(listen[1], listen[0], registry)
+            # It may look a name up.
+            server, _ = await asyncio.to_thread(start_http_server, listen[1], listen[0], registry)
             break
         except OSError as fault:
             if not told:

@@ -59,7 +59,7 @@ def origin(value: str) -> bool:
 def address(value: str) -> tuple[str, int]:
     """`host:port`, IPv6 in []."""
     name, _, port = value.rpartition(":")
-    if not name:
+    if not name or name.startswith(("*", ".")):
         raise Unusable("it has no host")
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
         raise Unusable("its port is not one from 1 to 65535")

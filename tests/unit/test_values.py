@@ -18,6 +18,8 @@ GOOD = [
     (values.origin, ["https://a.example", "http://a:8000", "https://*.example.com", "https://[::1]:8443"]),
     (values.redis_url, ["redis://h", "redis://:pw@h:6379/0", "rediss://u:p@h/1", "unix:///run/redis.sock"]),
     (values.stream_path, ["/v1/stream", "/ws", "/administration", "/statics"]),
+    (values.address, ["127.0.0.1:9700", "0.0.0.0:1", "[::1]:65535", "metrics.internal:9700"]),
+    (values.token, ["0123456789abcdef", "a-token/with+signs=="]),
 ]
 BAD = [
     (values.host, "a.example:8000", "a.example:8000 has a port"),
@@ -33,6 +35,14 @@ BAD = [
     (values.origin, "https://a/login", "has more than"),
     (values.origin, "https://a?b", "has more than"),
     (values.origin, "https://u@a", "has more than"),
+    (values.address, "9700", "it has no host"),
+    (values.address, ":9700", "it has no host"),
+    (values.address, "*:9700", "it has no host"),
+    (values.address, "127.0.0.1", "it has no host"),
+    (values.address, "127.0.0.1:0", "its port is not one from 1 to 65535"),
+    (values.address, "127.0.0.1:http", "its port is not one from 1 to 65535"),
+    (values.address, "::1:9700", "is no host name"),
+    (values.token, "short", "it has less than 16 characters"),
     (values.redis_url, "redis://", "it names no host"),
     (values.redis_url, "redis://:6379", "it names no host"),
     (values.redis_url, "redis://h:port", "its port is not one from 1 to 65535"),
