@@ -16,6 +16,14 @@ ARGUMENTS = [
 SERIOUS = ("serious", "critical")
 
 
+async def is_flawless(page: Page) -> None:
+    """axe finds nothing at all, and nothing sticks out at the side."""
+    found = await Axe().run(page)
+    assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found.response["violations"]] == []
+    width = await page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert width[0] <= width[1]
+
+
 async def until(ask: Callable[[], Awaitable[Any]], what: str, timeout: float = 30) -> None:
     # Not wait_for_function: the page's policy forbids the eval that it needs.
     try:
@@ -38,13 +46,5 @@ async def is_sound(page: Page) -> None:
     found = await Axe().run(page)
     serious = [v for v in found.response["violations"] if v["impact"] in SERIOUS]
     assert serious == [], [(v["id"], [node["html"] for node in v["nodes"]]) for v in serious]
-    width = await page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    assert width[0] <= width[1]
-
-
-async def is_flawless(page: Page) -> None:
-    """axe finds nothing at all, and nothing sticks out at the side."""
-    found = await Axe().run(page)
-    assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found.response["violations"]] == []
     width = await page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     assert width[0] <= width[1]
