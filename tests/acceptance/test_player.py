@@ -8,7 +8,7 @@ import pytest
 from playwright.async_api import Page
 from websockets.asyncio.client import ClientConnection
 
-from tests.acceptance.pages import is_sound, plays
+from tests.acceptance.pages import is_flawless, is_sound, plays
 from tests.acceptance.test_contract import Fleet, fleet, next_message  # noqa: F401  (a fixture)
 from tests.processes import manage
 
@@ -103,19 +103,19 @@ async def test_the_player_is_accessible_and_fits(
     await page.set_viewport_size({"width": size[0], "height": size[1]})
     await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     await page.goto(f"http://localhost:{fleet.port}/")
-    await is_sound(page)
+    await is_flawless(page)
     for selector in ("h1", "nav", "#go"):
         assert await lines(page, selector) == 1, selector
     await page.click("#go")
     await page.wait_for_selector("body[data-phase=playing]")
-    await is_sound(page)
+    await is_flawless(page)
     for selector in ("#go", "#stop"):
         assert await lines(page, selector) == 1, selector
     for replica in fleet.replicas.values():
         replica.process.kill()
     await page.wait_for_selector("#story >> text=gpu_unavailable")
     await page.wait_for_selector("body[data-phase=retrying]")
-    await is_sound(page)
+    await is_flawless(page)
 
 
 async def lines(page: Page, selector: str) -> int:

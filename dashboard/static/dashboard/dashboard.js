@@ -54,7 +54,7 @@ function verdict(state, now) {
   arrange(list, shown.map((point, index) => {
     const item = list.children[index] ?? h("li", {}, h("span", { class: "text" }), " ", h("span", { class: "advice" }));
     mark(item, "data-level", point.level);
-    write(item.children[0], point.text);
+    write(item.children[0], point.advice ? `${point.text}.` : point.text);
     write(item.children[1], point.advice);
     return item;
   }));

@@ -8,7 +8,7 @@ import { clock, number, per, rate, several, span } from "./words.js";
 
 const PANELS = {
   sessions: { label: "Sessions", say: number, series: [{ key: "sessions", name: "", kind: "area", tone: "ink" }] },
-  waiting: { label: "Clients in the line", say: number, series: [{ key: "waiting", name: "", kind: "area", tone: "wait" }] },
+  waiting: { label: "Clients in the line", say: number, series: [{ key: "waiting", name: "", kind: "area", tone: "wait", hollow: true }] },
   opened: {
     label: "Sessions opened and failed a minute", say: per,
     series: [{ key: "opened", name: "opened", kind: "bars", tone: "ink" }, { key: "failed", name: "failed", kind: "bars", tone: "bad" }],

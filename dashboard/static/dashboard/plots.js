@@ -14,7 +14,7 @@ export function niceTop(value) {
 }
 
 // series: [{key, name, kind: "area" | "line" | "bars", tone}], the values of which are drawn as they are, times `scale`.
-// `say` puts a value into words. Bars are sums of whole minutes.
+// `say` puts a value into words. Of a `hollow` one nothing is drawn where it is 0. Bars are sums of whole minutes.
 export class Plot {
   constructor(place, { label, series, say, scale = 1 }) {
     Object.assign(this, { series, say, scale, plots: null, chosen: null });
@@ -63,7 +63,7 @@ export class Plot {
     this.width = this.svg.clientWidth;
     this.height = this.svg.clientHeight;
     if (!this.plots || !this.width) return;
-    const drawn = this.series.map((one) => (one.kind === "bars" ? this.minutes(one.key) : this.points(one.key)));
+    const drawn = this.series.map((one) => (one.kind === "bars" ? this.minutes(one.key) : this.points(one.key, one.hollow)));
     const most = Math.max(0, ...drawn.flat().map(([, value]) => value ?? 0));
     const top = niceTop(most);
     const y = (value) => this.height - (value / top) * (this.height - 4);
@@ -77,10 +77,10 @@ export class Plot {
     return (place / (this.length - 1)) * this.width;
   }
 
-  points(key) {
+  points(key, hollow) {
     return Array.from({ length: this.length }, (_, place) => {
       const value = this.value(key, place);
-      return [this.x(place), value === null || value === undefined ? null : value * this.scale];
+      return [this.x(place), value === null || value === undefined || (hollow && !value) ? null : value * this.scale];
     });
   }
 

@@ -38,7 +38,8 @@ export class Replicas {
     const found = wanted.length;
     if (many && !this.all) wanted = wanted.slice(0, FEW);
     arrange(this.list, wanted.map((row) => this.element(row, now)));
-    for (const id of [...this.rows.keys()]) if (!replicas.some((row) => row.id === id)) this.rows.delete(id);
+    const present = new Set(replicas.map(({ id }) => id));
+    for (const id of [...this.rows.keys()]) if (!present.has(id)) this.rows.delete(id);
     show(this.more, found > FEW);
     write(this.more, this.all ? `Show ${FEW}` : `Show all ${number(found)}`);
     show(byId("replicas-none"), !found);
@@ -96,7 +97,6 @@ export class Replicas {
       write(part.note, note(row));
       write(part.latency, milliseconds(row.latency_ms));
       mark(part.act, "aria-label", `Act on ${row.name}`);
-      part.spread = null;
     }
     const level = levelOf(row, now);
     mark(part.element, "data-level", level);
@@ -104,9 +104,9 @@ export class Replicas {
     badges(part.marks, marksOf(row, now));
     write(part.since, row.status_since === null || row.deleted ? "" : `for ${span(now - row.status_since)}`);
     show(part.act, actsFor(row, this.state.may).length > 0);
-    const half = Math.floor(now / 30);
-    if (part.spread !== half) spark(part.spark, row.latencies, now);
-    part.spread = half;
+    const drawn = `${Math.floor(now / 30)} ${row.latencies.at(-1)}`; // it changes only when one of the two does
+    if (part.drawn !== drawn) spark(part.spark, row.latencies, now);
+    part.drawn = drawn;
     part.row = row;
   }
 }
