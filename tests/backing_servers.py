@@ -116,7 +116,8 @@ class Postgres:
         pid = (self.folder / "data" / "postmaster.pid").read_text().split()[0]
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for each in (pid, *children):
-            os.kill(int(each), number)
+            with contextlib.suppress(ProcessLookupError):  # a backend that has just ended
+                os.kill(int(each), number)
 
     def _control(self, *arguments: str) -> None:
         _as_postgres(str(self.programs / "pg_ctl"), "-D", str(self.folder / "data"), "-w", *arguments)

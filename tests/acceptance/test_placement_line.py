@@ -155,6 +155,8 @@ async def test_a_newcomer_never_overtakes_the_line(cluster: Cluster) -> None:
         for number in range(20):
             _, newcomer = await asyncio.gather(line[number].leave(), visitor(cluster.routers[number % 4]))
             line.append(newcomer)
+            # The next one may be quicker at another process: `line` is to be in order of arrival.
+            await newcomer.until(lambda found: found.told or found.served_at is not None, what="its arrival")
             await line[number + 2].served()
         await leave_all(line)
         rows = await cluster.since(first)
