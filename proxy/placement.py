@@ -15,7 +15,7 @@ from functools import partial
 
 from django.conf import settings
 from django.db import Error as DatabaseFault
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, InternalError, OperationalError
 
 from proxy import census, instruments
 from proxy.claims import NO_HEALTHY_REPLICA, Batch, Claim, Ended, ProcessEnded, Seat, Settled
@@ -230,7 +230,7 @@ class Placement:
         batch = self._take()
         try:
             settled = await self._database(partial(settle, self.process, batch), writes=True)
-        except (OperationalError, InterfaceError, ProcessEnded):
+        except (OperationalError, InterfaceError, InternalError, ProcessEnded):
             # What has ended is written when the database answers again. Arrivals wait for that, but not for long.
             self._batch.put_back(batch)
             raise

@@ -41,7 +41,7 @@ def turn() -> Iterator[None]:
 def brief_turn() -> Iterator[None]:
     """A turn whose statements go to a server together, each with all before it that nobody has asked the rows of.
 
-    So a turn has three round trips: to the first rows that are read, to the ids of new rows, and to the commit. How
+    So a turn has few round trips: to the first rows that are read, to the ids of new rows, and to the commit. How
     many rows a statement has changed is not known within it, and whether this turn was given up is asked by
     `refuse_what_was_given_up`, after rows were read.
     """
@@ -67,7 +67,11 @@ class Asked:
         self._cursor.execute(statement, parameters)
 
     def rows(self) -> list[Any]:
+        pipeline = getattr(connection.connection, "_pipeline", None)  # SQLite's connection has none
         with self._cursor:
+            if pipeline is not None:
+                # Only so does the server know that we think, and bounds it: who stands still loses its turn.
+                pipeline.sync()
             return cast("list[Any]", self._cursor.fetchall())
 
 
