@@ -56,6 +56,7 @@ async def test_the_page_is_photographed(page: Page, size: str, scheme: Any) -> N
             await page.locator(sign).first.wait_for()
             picture = SCREENSHOTS / f"{name}-{width}x{height}-{scheme}.png"
             await page.screenshot(path=picture, full_page=size == "phone")
+        await page.goto("about:blank")  # before the stage goes
 
 
 async def test_nothing_moves_for_who_asks_for_that(stage: Stage, page: Page) -> None:

@@ -111,6 +111,7 @@ async def test_five_hundred_replicas_and_five_thousand_sessions(page: Page) -> N
         await expect(page.locator("#sessions-range")).to_have_text("51–100 of 5,000")
         assert await page.locator("#sessions-body tr").count() == 50
         await is_flawless(page)
+        await page.goto("about:blank")  # before the stage goes
 
 
 async def test_sessions_are_sorted_found_and_explained(stage: Stage, page: Page) -> None:
