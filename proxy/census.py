@@ -21,8 +21,9 @@ from proxy.models import LIVE, WAITING, ProcessTraffic, RouterProcess, Session
 from proxy.pulse import write_traffic
 from proxy.steering import live_by_replica
 from proxy.traffic import Count
-from proxy.turn import turn
+from proxy.turn import evict, turn
 from replicas import rules
+from replicas.health import HEALTHY
 from replicas.lease import own_name
 from replicas.models import Replica, ReplicaState, RouterSettings
 from replicas.version import VERSION
@@ -87,6 +88,7 @@ def retire(process: int) -> None:
 
 def bury(process: int, seen_beat: int) -> bool:
     """End a dead process and its sessions, unless it has counted up since; give whether it was ended."""
+    evict()  # it may have died, or been stopped, in its turn
     with turn():
         return _end(process, VANISHED, beat=seen_beat)
 
@@ -180,7 +182,9 @@ def look(process: int, waiting: Collection[int]) -> Look:
     """Read what concerns this process. `waiting`: its sessions that have no slot as far as it knows."""
     seen = Look(settings=RouterSettings.current())
     since = timezone.now() - timedelta(seconds=seen.settings.slow_start_seconds)
-    young = Replica.objects.filter(health__status_since__gte=since, health__status_since__lte=timezone.now())
+    young = Replica.objects.filter(
+        health__status=HEALTHY, health__status_since__gte=since, health__status_since__lte=timezone.now()
+    )
     seen.slow_starting = frozenset(young.values_list("pk", flat=True))
     seen.drains = {
         replica: Drain(number, deadline)

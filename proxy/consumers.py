@@ -74,22 +74,37 @@ class StreamConsumer(AsyncWebsocketConsumer):
 
     async def _tell(self) -> None:
         self.farewells: set[asyncio.Task[None]] = set()
+        hurry = process.stopping
         try:
-            ending = errors.router_stops() if process.stopping else await self._serve()
+            ending = self._router_stops() if hurry else await self._serve()
         except asyncio.CancelledError:
-            # The server stops and waits for us: time for a goodbye, not for a client that does not read.
-            await self._goodbye_in_a_hurry(errors.router_stops())
-            return
+            ending, hurry = self._router_stops(), True
         except Exception:
             logger.exception("session %s: fault of the router", self.log.id, extra={"session": self.log.id})
             ending = errors.router_failed(self.log.id)
         goodbye = asyncio.create_task(self._say_goodbye(ending), name=f"session {self.log.id}: goodbye")
+        told = False
         try:
-            await self._slot_is_free(goodbye)
-        finally:
+            if not hurry:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._slot_is_free(goodbye)
             # Before the goodbyes are over: a peer that is slow to answer its close does not make the session longer.
             self.log.ended(ending, self.link, self.replica, self.claim)
-        await goodbye
+            if not hurry and not asyncio.current_task().cancelling():  # type: ignore[union-attr]  # it is a task's
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.shield(goodbye)
+            # The server stops and waits for us: time for a goodbye, not for a client that does not read.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HURRY_SECONDS):
+                    await asyncio.shield(goodbye)
+                    told = True
+        finally:
+            if not told:
+                self._let_go(goodbye)
+
+    def _router_stops(self) -> Ending:
+        """One that no replica has taken yet may have a session of another process at once."""
+        return errors.router_stops() if self.replica is not None else errors.router_draining()
 
     async def _slot_is_free(self, goodbye: asyncio.Task[None]) -> None:
         """Wait a moment for the replica's answer to our close: until then it may count the session as its own."""
@@ -150,11 +165,9 @@ class StreamConsumer(AsyncWebsocketConsumer):
         task = asyncio.create_task(replica.close(close or Close(None)), name=name)
         self.farewells.add(task)
 
-    async def _goodbye_in_a_hurry(self, ending: Ending) -> None:
-        self.log.ended(ending, self.link, self.replica, self.claim)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(HURRY_SECONDS):
-                await self._say_goodbye(ending)
+    def _let_go(self, goodbye: asyncio.Task[None]) -> None:
+        """Who has not answered has had its time."""
+        goodbye.cancel()
         self.link.abort()
         if self.replica is not None:
             self.replica.abort()

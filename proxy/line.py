@@ -13,6 +13,8 @@ from proxy.claims import Claim, Seat
 # A waiting client hears its place at least every 5 s: a timer of half a second reminds it after so long.
 TELL_SECONDS = 4.0
 
+QUEUE_TIMEOUT = "queue_timeout"
+
 Tell = Callable[[int, int], None]  # its position, from 1, and how many wait
 
 
@@ -54,8 +56,13 @@ class Waiter:
             self._told, self._told_at = (position, depth), now
             self._tell(position, depth)
 
-    def remind(self, now: float) -> None:
-        """Tell the client again what it was told last, where that is long ago; also while the database is away."""
-        if self._told is not None and now - self._told_at >= TELL_SECONDS and not self.seat.done():
+    def remind(self, now: float, timeout_seconds: float) -> None:
+        """Tell the client again what it was told last, where that is long ago, and when it has waited for too long.
+
+        Also while the database is away.
+        """
+        if self.in_line_since is not None and now - self.in_line_since > timeout_seconds:
+            self.refuse(QUEUE_TIMEOUT)
+        elif self._told is not None and now - self._told_at >= TELL_SECONDS and not self.seat.done():
             self._told_at = now
             self._tell(*self._told)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 
 from proxy.claims import Seat
@@ -50,12 +50,16 @@ class _Ramp:
 _ramps: dict[int, _Ramp] = {}
 
 
+def forget_all_but(replicas: Collection[int]) -> None:
+    """`replicas`: those in slow start. For any other a slow start, if one comes, begins anew."""
+    for replica in _ramps.keys() - replicas:
+        del _ramps[replica]
+
+
 @asynccontextmanager
 async def paced(seat: Seat) -> AsyncIterator[None]:
     """Wait for our turn to connect; an exception inside says that the connect has failed."""
     if not seat.slow_start:
-        if seat.replica in _ramps and not _ramps[seat.replica].connecting:
-            del _ramps[seat.replica]
         yield
         return
     ramp = _ramps.setdefault(seat.replica, _Ramp())

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from functools import partial
 
 from django.conf import settings
+from django.db import DataError, IntegrityError
 from django.db import Error as DatabaseFault
-from django.db import InterfaceError, InternalError, OperationalError
 
-from proxy import census, instruments
+from proxy import census, instruments, pace
 from proxy.claims import NO_HEALTHY_REPLICA, Batch, Claim, Ended, ProcessEnded, Seat, Settled
 from proxy.deadlines import Deadlines
 from proxy.heart import Heart
@@ -44,7 +44,7 @@ TIDY_SECONDS = 10.0
 # What was accepted before the listening socket was closed is in its handshake for so long at most, and then placed.
 ACCEPTED_SECONDS = 2.0
 
-QUEUE_TIMEOUT, ROUTER_DRAINING, SLOT_LOST = "queue_timeout", "router_draining", "slot_lost"
+ROUTER_DRAINING, SLOT_LOST = "router_draining", "slot_lost"
 
 
 class DatabaseAway(Exception):
@@ -230,14 +230,14 @@ class Placement:
         batch = self._take()
         try:
             settled = await self._database(partial(settle, self.process, batch), writes=True)
-        except (OperationalError, InterfaceError, InternalError, ProcessEnded):
-            # What has ended is written when the database answers again. Arrivals wait for that, but not for long.
-            self._batch.put_back(batch)
-            raise
-        except asyncio.CancelledError:
+        except (ProcessEnded, asyncio.CancelledError):
             self._batch.put_back(batch)  # its thread goes on: what it does not do is for `stop`, or for the next turn
             raise
-        except Exception:
+        except Exception as fault:
+            if isinstance(fault, DatabaseFault) and not isinstance(fault, (DataError, IntegrityError)):
+                # What has ended is written when the database answers again. Arrivals wait for that, but not for long.
+                self._batch.put_back(batch)
+                raise
             # One session's trouble, or a replica that was deleted in this moment: the others are settled without it.
             if not batch:
                 raise
@@ -307,6 +307,7 @@ class Placement:
         waiting = {w.claim.id: w for w in self._waiters.values() if w.claim.id is not None and w.claim.seat is None}
         seen = await self._database(partial(census.look, self.process, list(waiting)))
         self.settings = seen.settings
+        pace.forget_all_but(seen.slow_starting)
         self._looked.set()
         now = asyncio.get_running_loop().time()
         places = {id: place for place, id in enumerate(seen.line, 1)}
@@ -324,15 +325,8 @@ class Placement:
         """Those in the line hear that they wait, and when it is too long, also while the database does not answer."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            self._remind_all(asyncio.get_running_loop().time())
-
-    def _remind_all(self, now: float) -> None:
-        for waiter in list(self._waiters.values()):
-            since = waiter.in_line_since
-            if since is not None and now - since > self.settings.queue_timeout_seconds:
-                waiter.refuse(QUEUE_TIMEOUT)
-            else:
-                waiter.remind(now)
+            for waiter in list(self._waiters.values()):
+                waiter.remind(asyncio.get_running_loop().time(), self.settings.queue_timeout_seconds)
 
     # --- the census ---
 

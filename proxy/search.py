@@ -19,10 +19,10 @@ from proxy import errors, instruments
 from proxy.claims import EXHAUSTED, NO_HEALTHY_REPLICA, QUEUE_FULL, Claim, Seat
 from proxy.errors import Close, Ending
 from proxy.forwarding import Handshake
-from proxy.line import Refused
+from proxy.line import QUEUE_TIMEOUT, Refused
 from proxy.links import Link
 from proxy.pace import paced
-from proxy.placement import QUEUE_TIMEOUT, ROUTER_DRAINING, DatabaseAway, Placement
+from proxy.placement import ROUTER_DRAINING, DatabaseAway, Placement
 from proxy.relay import client_departed
 from proxy.session import SessionLog
 from proxy.settling import AVOID_SECONDS

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from django.db import connection
 from django.utils import timezone
 
 from proxy.claims import EXHAUSTED, NO_HEALTHY_REPLICA, QUEUE_FULL, Batch, ProcessEnded, Seat, Settled
@@ -28,10 +27,10 @@ from proxy.fleet import (
     router_settings,
     write_turns,
 )  # fmt: skip
-from proxy.models import PLACED, Session
+from proxy.models import Session
 from proxy.rows import write_arrivals, write_endings, write_seats, write_unseated, write_unseen
 from proxy.selection import Candidate, Wish, assign
-from proxy.turn import Asked, brief_turn, refuse_what_was_given_up
+from proxy.turn import Asked, brief_turn, reading, refuse_what_was_given_up
 from replicas import rules
 from replicas.models import Policy, RouterSettings
 from replicas.passive import Outcome
@@ -45,6 +44,8 @@ LINE = (
     "SELECT id, process_id, avoid, affinity_key FROM proxy_session WHERE ended_at IS NULL AND url IS NULL ORDER BY id"
 )
 
+LEAVING = "SELECT url FROM proxy_session WHERE ended_at IS NULL AND url IS NOT NULL AND id IN"
+
 # Draws, no secrets; a test may seed it.
 rng = random.Random()  # noqa: S311
 
@@ -53,12 +54,14 @@ def settle(process: int, batch: Batch) -> Settled:
     """Take a turn for router process `process`. Raises ProcessEnded, or a database's fault: then nothing was done."""
     with brief_turn():
         if batch.again:
-            Session.objects.filter(uid__in=[claim.uid for claim in batch.arrivals]).delete()
+            with reading():
+                Session.objects.filter(uid__in=[claim.uid for claim in batch.arrivals]).delete()
         write_unseen(process, batch.endings)
         write_endings(batch.endings)
         alive = Asked("SELECT 1 FROM proxy_routerprocess WHERE id = %s AND ended_at IS NULL", [process])
         line, live, settings = Asked(LINE), Asked(LIVE_BY_URL), Asked(SETTINGS)
-        replicas = read_replicas()
+        with reading():
+            replicas = read_replicas()
         refuse_what_was_given_up()
         if not alive.rows():
             raise ProcessEnded
@@ -66,9 +69,10 @@ def settle(process: int, batch: Batch) -> Settled:
         freed = [(e.claim.seat.replica, Outcome.ROOM) for e in batch.endings if e.claim.seat is not None]
         returning = {claim.id for claim in batch.returns if claim.id is not None}
         # By the table, not by the claim: a turn that was given up may have moved it.
-        leaving = Session.objects.filter(PLACED, pk__in=returning).values_list("url", flat=True) if returning else ()
+        leaving = Asked(f"{LEAVING} ({', '.join(['%s'] * len(returning))})", list(returning)) if returning else None
         sessions = by_server(live.rows())
-        sessions.subtract(rules.same_replica(url or "") for url in leaving)
+        if leaving is not None:
+            sessions.subtract(rules.same_replica(url) for (url,) in leaving.rows())
         fleet = assess(replicas, router_settings(settings.rows()), sessions, [*freed, *batch.outcomes], now)
         waiting = [row for row in line.rows() if row[0] not in returning]
         return _Turn(process, batch, fleet, waiting, now).take()
@@ -166,16 +170,16 @@ def _last_replicas(keys: set[str], settings: RouterSettings) -> dict[str, int]:
     """Where each key's last session was, if that is not too long ago."""
     if not keys or settings.affinity == "none":
         return {}
-    with connection.cursor() as cursor:
-        # One look into the index a key: MAX … GROUP BY would read every session that a key has ever had. Never one key
-        # alone: PostgreSQL would plan for that one, and for a frequent one read the table from its end.
-        cursor.execute(
-            f"WITH wanted(k) AS (VALUES (''){', (%s)' * len(keys)})"  # noqa: S608
-            " SELECT (SELECT id FROM proxy_session WHERE affinity_key = k AND replica_id IS NOT NULL"
-            " ORDER BY id DESC LIMIT 1) FROM wanted",
-            list(keys),
-        )
-        last = [id for (id,) in cursor.fetchall() if id is not None]
+    # One look into the index a key: MAX … GROUP BY would read every session that a key has ever had. Never one key
+    # alone: PostgreSQL would plan for that one, and for a frequent one read the table from its end.
+    found = Asked(
+        f"WITH wanted(k) AS (VALUES (''){', (%s)' * len(keys)})"  # noqa: S608
+        " SELECT (SELECT id FROM proxy_session WHERE affinity_key = k AND replica_id IS NOT NULL"
+        " ORDER BY id DESC LIMIT 1) FROM wanted",
+        list(keys),
+    )
+    last = [id for (id,) in found.rows() if id is not None]
     oldest = timezone.now() - timedelta(seconds=settings.affinity_ttl_seconds)
-    rows = Session.objects.filter(id__in=last).values_list("affinity_key", "replica_id", "ended_at")
+    with reading():
+        rows = list(Session.objects.filter(id__in=last).values_list("affinity_key", "replica_id", "ended_at"))
     return {key or "": replica for key, replica, ended_at in rows if ended_at is None or ended_at >= oldest}

@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
+from replicas.database import DEADLINE_SECONDS
 from replicas.worker import given_up
 
 # pg_advisory_xact_lock: any number that is nobody else's in this database.
 LOCK = "SELECT pg_advisory_xact_lock(%s)"
 ADVISORY_LOCK = 0x73_74_72_65_61_6D
+# Its two halves are how pg_locks shows it.
+EVICT = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_locks USING (pid) JOIN pg_database ON oid = database
+WHERE locktype = 'advisory' AND granted AND (classid, objid, objsubid) = (%s, %s, 1)
+AND pg_database.datname = current_database() AND xact_start < clock_timestamp() - %s * interval '1 second'
+"""
+
+# Of each process one waits in the kernel's line. It cannot be interrupted: were it given up and another came after it,
+# and another, each would be a thread and a descriptor for as long as a turn stands still.
+_kernels_line = threading.Lock()
 
 
 @contextmanager
@@ -55,6 +68,42 @@ def brief_turn() -> Iterator[None]:
             yield
 
 
+@contextmanager
+def reading() -> Iterator[None]:
+    """Around what Django reads within a brief turn: it would ask for rows without the Sync that belongs to it."""
+    with connection.execute_wrapper(_synced):
+        yield
+
+
+def _synced(execute: Callable[..., Any], *statement: Any) -> Any:
+    cursor = execute(*statement)
+    _sync()
+    return cursor
+
+
+def _sync() -> None:
+    """Only behind a Sync does the server know that we think, and bounds it: who stands still loses its turn.
+
+    So it is the last that is sent before anything is read. (None in the queue is a Sync that was sent; SQLite's
+    connection has no pipeline.)
+    """
+    pipeline = getattr(connection.connection, "_pipeline", None)
+    if pipeline is not None and pipeline.result_queue and pipeline.result_queue[-1] is not None:
+        pipeline.sync()
+
+
+def evict() -> None:
+    """End the turn of one that stands still, wherever it does.
+
+    The server's own bound (idle_in_transaction_session_timeout) begins with our Sync: who is stopped, or cut off, in
+    the instant before it has none. Nobody works that long: after DEADLINE_SECONDS its own process gives a turn up.
+    """
+    if connection.vendor == "postgresql":
+        high, low = divmod(ADVISORY_LOCK, 2**32)
+        with connection.cursor() as cursor:
+            cursor.execute(EVICT, [high, low, DEADLINE_SECONDS])
+
+
 class Asked:
     """A statement in SQL that was sent to the database, or will be with the next whose rows are read.
 
@@ -67,11 +116,8 @@ class Asked:
         self._cursor.execute(statement, parameters)
 
     def rows(self) -> list[Any]:
-        pipeline = getattr(connection.connection, "_pipeline", None)  # SQLite's connection has none
         with self._cursor:
-            if pipeline is not None:
-                # Only so does the server know that we think, and bounds it: who stands still loses its turn.
-                pipeline.sync()
+            _sync()
             return cast("list[Any]", self._cursor.fetchall())
 
 
@@ -99,7 +145,12 @@ def _file_lock() -> Iterator[None]:
     except OSError as fault:  # no descriptors, no space: over in a moment, like a database's own
         raise OperationalError(f"{path}-turn: {fault.strerror}") from fault
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        if not _kernels_line.acquire(timeout=settings.DATABASE_TIMEOUT_SECONDS):
+            raise OperationalError("the turn before this one still waits for its own")
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        finally:
+            _kernels_line.release()
         yield
     finally:
         os.close(fd)

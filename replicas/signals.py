@@ -23,7 +23,7 @@ def live_sessions(using: str = DEFAULT_DB_ALIAS) -> dict[int, int]:
     return found
 
 
-# Asked before a replica's row is deleted: those of `ids` that very many rows name, a set.
+# Asked before replicas' rows are deleted: those of `ids` whom very many rows name, each or all together; a set.
 asking_for_long_histories = Signal()
 
 

@@ -41,6 +41,8 @@ def logging_config(level: str, style: str) -> dict[str, Any]:
             # A scanner that names a wrong Host gets its 400; a traceback for each would hide what matters.
             "django.security.DisallowedHost": {"level": "CRITICAL"},
             **{name: {"level": "WARNING"} for name in QUIET_LOGGERS},
+            # At each fault of a database it warns that that turn's pipeline ends with it; the fault itself is logged.
+            "psycopg": {"level": "ERROR"},
         },
     }
 

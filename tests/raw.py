@@ -14,7 +14,7 @@ import os
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -213,7 +213,14 @@ class Peer:
 
 
 async def raw_client(
-    port: int = 0, *, unix: str = "", tls: ssl.SSLContext | None = None, early: bytes = b"", receive_buffer: int = 0
+    port: int = 0,
+    *,
+    unix: str = "",
+    tls: ssl.SSLContext | None = None,
+    early: bytes = b"",
+    receive_buffer: int = 0,
+    path: str = "/v1/stream",
+    headers: Mapping[str, str] | None = None,
 ) -> Peer:
     """Upgrade at a router, on 127.0.0.1 or a Unix socket. `early` goes in one piece with the request."""
     sock = socket.socket(socket.AF_UNIX if unix else socket.AF_INET)
@@ -225,8 +232,12 @@ async def raw_client(
     reader, writer = await asyncio.open_connection(sock=sock, ssl=tls, **named, limit=64 * 1024)
     key = base64.b64encode(os.urandom(16))
     writer.write(
-        b"GET /v1/stream HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n" + early
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n".encode()
+        + "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items()).encode()
+        + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+        + key
+        + b"\r\n\r\n"
+        + early
     )
     answer = await soon(reader.readuntil(b"\r\n\r\n"))
     assert answer.startswith(b"HTTP/1.1 101 "), answer

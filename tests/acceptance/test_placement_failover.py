@@ -1,6 +1,6 @@
 """New sessions while a replica is broken (issue 4, section 6, point 4; faults.md 20, 21, 27, 28, 36, 61).
 
-Two processes on SQLite without Redis. What a fault adds is measured against sessions of the same run without it.
+Two processes on PostgreSQL without Redis. What a fault adds is measured against sessions of the same run without it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from proxy.models import Session
 from replicas.models import ReplicaHealth
 from tests.acceptance.cluster import Cluster, running_cluster
 from tests.acceptance.visitors import Visitor, leave_all, percentile, served, visitor, within
+from tests.backing_servers import running_postgres
 from tests.slotted_replica import SlottedReplica, slotted_replica, slotted_replicas
 
 SESSIONS, AT_ONCE = 200, 8
@@ -27,7 +28,11 @@ REFUSED_SECONDS, HUNG_SECONDS = 0.2, 2.2
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[Cluster]:
-    with running_cluster(tmp_path_factory.mktemp("failover"), django_db_blocker, processes=2) as found:
+    var = tmp_path_factory.mktemp("failover")
+    with (
+        running_postgres() as postgres,
+        running_cluster(var, django_db_blocker, processes=2, DATABASE_URL=postgres.url) as found,
+    ):
         yield found
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from pytest_django.plugin import DjangoDbBlocker
 
@@ -88,6 +89,28 @@ async def test_sigterm_lets_live_sessions_go_on_to_the_deadline(cluster: Cluster
         await cluster.empty(0.5)
         row = await cluster.row_of(router)
         assert (row.ended_at is not None, row.why) == (True, "stopped")
+
+
+async def test_a_draining_process_says_that_it_is_not_ready(cluster: Cluster) -> None:
+    """To a load balancer that has a connection from before: a new one goes to the other process on the socket."""
+    leaving, staying = await asyncio.gather(*(asyncio.to_thread(cluster.start) for _ in range(2)))
+    async with slotted_replica(slots=2) as replica:
+        await cluster.configure()
+        await cluster.place(replica)
+        there = await served(leaving)
+        async with httpx.AsyncClient(trust_env=False) as balancer:
+            url = f"http://127.0.0.1:{leaving.port}/readyz"
+            assert "draining" not in (await balancer.get(url)).text
+            leaving.process.process.send_signal(signal.SIGTERM)
+            await until_refused(leaving)
+            answer = await balancer.get(url)  # a new connection would be refused
+            assert answer.status_code == 503
+            assert "draining" in answer.text
+            other = await balancer.get(f"http://127.0.0.1:{staying.port}/readyz")
+            assert "draining" not in other.text
+        await there.leave()
+        assert await exit_code(leaving, 3) == 0
+    await asyncio.to_thread(staying.process.stop)
 
 
 async def test_a_drained_process_ends_as_soon_as_its_last_session_has(cluster: Cluster) -> None:

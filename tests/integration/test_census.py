@@ -13,7 +13,8 @@ from proxy import census
 from proxy.census import Drain
 from proxy.claims import ProcessEnded
 from proxy.models import RouterProcess, Session
-from replicas.models import Replica, RouterSettings
+from replicas.health import UNHEALTHY
+from replicas.models import Replica, ReplicaHealth, RouterSettings
 from tests.databases import apart
 from tests.integration.placing import (
     Process,
@@ -260,6 +261,14 @@ def test_a_look_sees_what_others_have_given() -> None:
     assert (seen.seats[mine.id or 0].name, seen.seats[mine.id or 0].slow_start) == ("a", True)
     assert seen.slow_starting == {replica.pk}
     assert seen.line == [theirs.id]
+
+
+def test_a_replica_that_has_just_become_unhealthy_is_not_in_slow_start() -> None:
+    """So its pace is forgotten before the next one begins (proxy/pace.py)."""
+    replica = add_replica(since=timedelta(seconds=1))
+    assert census.look(Process().id, []).slow_starting == {replica.pk}
+    ReplicaHealth.objects.update(status=UNHEALTHY)
+    assert census.look(Process().id, []).slow_starting == frozenset()
 
 
 def test_a_look_without_anybody_waiting_reads_no_line() -> None:

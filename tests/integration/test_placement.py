@@ -8,7 +8,8 @@ import time
 import pytest
 
 from proxy.claims import EXHAUSTED, NO_HEALTHY_REPLICA, QUEUE_FULL
-from proxy.placement import QUEUE_TIMEOUT, Placement
+from proxy.line import QUEUE_TIMEOUT
+from proxy.placement import Placement
 from replicas.models import PlacementRecord
 from replicas.passive import Outcome
 from tests.integration.clients import Client, Processes, busy, db, until, until_db

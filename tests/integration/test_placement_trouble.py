@@ -17,9 +17,9 @@ from django.utils import timezone
 from proxy import placement as module
 from proxy import process
 from proxy.claims import QUEUE_FULL, Claim, Ended
-from proxy.line import Refused
+from proxy.line import QUEUE_TIMEOUT, Refused
 from proxy.models import Session
-from proxy.placement import QUEUE_TIMEOUT, SLOT_LOST, Placement
+from proxy.placement import SLOT_LOST, Placement
 from replicas import passive
 from replicas.models import Replica, ReplicaHealth, RouterSettings
 from replicas.passive import Outcome

@@ -142,3 +142,28 @@ def test_a_lock_file_that_cannot_be_opened_is_a_databases_fault(monkeypatch: pyt
     monkeypatch.setattr(os, "open", scarce)
     with pytest.raises(OperationalError, match="Too many open files"):
         process.settle()
+
+
+async def test_a_turn_that_stands_still_costs_the_others_one_thread(
+    database: str, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """SQLite: one was stopped (SIGSTOP) with the file's lock. Each try of another would leave a thread waiting."""
+    if database != "sqlite":
+        return
+    monkeypatch.setattr(replicas_database, "DEADLINE_SECONDS", 0.3)
+    settings.DATABASE_TIMEOUT_SECONDS = 0.1
+    process = await asyncio.to_thread(apart, lambda: (add_replica(), Process())[1])
+    threads = threading.active_count()
+    holder = await asyncio.to_thread(Holder)
+    late = Database("late", "tests")
+    try:
+        for _ in range(5):
+            with pytest.raises(OperationalError):
+                await late(partial(settle, process.id, Batch([new_claim()])), writes=True)
+        assert threading.active_count() <= threads + 3  # the holder, who waits in line, and who asks
+    finally:
+        await asyncio.to_thread(holder.end)
+    claim = new_claim()
+    await late(partial(process.settle, [claim]), writes=True)
+    assert claim.seat is not None
+    await late.close()

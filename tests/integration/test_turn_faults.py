@@ -12,14 +12,18 @@ from typing import Any
 
 import pytest
 from django.db import Error as DatabaseFault
-from django.db import connection
+from django.db import OperationalError, connection
 
-from proxy import settling
+import proxy.turn
+from proxy import census, settling
+from proxy.claims import Batch
 from proxy.placement import Placement
+from proxy.settling import settle
 from proxy.turn import Asked, brief_turn, turn
-from tests.databases import apart
+from replicas.passive import Outcome
+from tests.databases import apart, empty
 from tests.integration.clients import Client, db, until_db
-from tests.integration.placing import Process, add_replica, ending, new_claim, row
+from tests.integration.placing import Process, add_replica, configure, ending, new_claim, row
 
 pytestmark = [
     pytest.mark.usefixtures("database"),
@@ -56,6 +60,102 @@ def test_who_stands_still_in_its_turn_loses_it(kind: Callable[[], Any]) -> None:
     assert claim.seat is not None
 
 
+def test_at_whatever_it_reads_it_loses_its_turn_when_it_stands_still() -> None:
+    """Also where it is Django that reads: what was sent last tells the server that nothing is under way."""
+    number = 0
+    while (still := Still(*_scene(), number)).reach():
+        claim = new_claim()
+        try:
+            Process().settle([claim])  # within the bound of a statement
+        finally:
+            still.end()
+        assert claim.id is not None, f"read {number}"
+        number += 1
+        empty()
+    still.end()
+    assert number > 7
+
+
+def _scene() -> tuple[Process, Batch]:
+    """A turn with everything in it that there can be."""
+    a, b = add_replica("a", max_sessions=3), add_replica("b", max_sessions=1)
+    configure(policy="round_robin", affinity="query:k")
+    process = Process()
+    lost, over = [claim for claim in process.place(5, key="k") if claim.seat is not None][:2]
+    lost.avoid[a.pk] = time.time()
+    unseen = ending(new_claim())
+    outcomes = [(b.pk, Outcome.FAILED)]
+    return process, Batch([new_claim(key="k")], [lost], [ending(over), unseen], outcomes, again=True)
+
+
+class Still:
+    """A turn that stops when it has read for this number of times."""
+
+    def __init__(self, process: Process, batch: Batch, number: int) -> None:
+        self._process, self._batch, self._number = process, batch, number
+        self._stands = False
+        self._reached, self._go_on = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=partial(apart, self._work))
+
+    def reach(self) -> bool:
+        """False: it has not that many."""
+        self._thread.start()
+        assert self._reached.wait(10)
+        return self._stands
+
+    def end(self) -> None:
+        self._go_on.set()
+        self._thread.join(10)
+
+    def _work(self) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET idle_in_transaction_session_timeout = 300")  # of 2,500 ms
+        with contextlib.suppress(DatabaseFault), connection.execute_wrapper(self._watched):
+            settle(self._process.id, self._batch)
+        self._reached.set()
+
+    def _watched(self, execute: Callable[..., Any], *statement: Any) -> Any:
+        cursor = execute(*statement)
+        fetch = cursor._fetch_pipeline  # psycopg's, before any rows are given in a pipeline
+        cursor._fetch_pipeline = lambda: (fetch(), self._count())
+        return cursor
+
+    def _count(self) -> None:
+        if self._number == 0:
+            self._stands = True
+            self._reached.set()
+            assert self._go_on.wait(30)
+        self._number -= 1
+
+
+def test_a_dead_process_is_evicted_from_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where even the server's bound does not reach it: stopped, or cut off, between a statement and its Sync."""
+    add_replica()
+    dead, other, claim = Process(), Process(), new_claim()
+    monkeypatch.setattr(proxy.turn, "DEADLINE_SECONDS", 0.2)  # of 6
+    monkeypatch.setattr(proxy.turn, "_synced", lambda execute, *statement: execute(*statement))
+    began, end = threading.Event(), threading.Event()
+
+    def stand_still() -> None:
+        with contextlib.suppress(DatabaseFault), brief_turn():
+            began.set()
+            end.wait(30)
+
+    still = threading.Thread(target=partial(apart, stand_still))
+    still.start()
+    assert began.wait(10)
+    try:
+        with pytest.raises(OperationalError):
+            other.settle([claim])  # the server's bound of 2.5 s is for the one who waits
+        connection.close()
+        assert census.bury(dead.id, 0)
+        other.settle([claim])
+    finally:
+        end.set()
+        still.join(10)
+    assert claim.seat is not None
+
+
 def _read_only(on: bool) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET default_transaction_read_only = off")
@@ -74,6 +174,27 @@ async def test_an_ending_outlasts_a_database_that_is_read_only_for_a_moment(plac
         await asyncio.sleep(2)  # the fault itself
     finally:
         await db(_read_only, False)
+    await until_db(lambda: row(client.claim).ended_at is not None, 15)
+    found = await db(row, client.claim)
+    assert (found.ended_by, found.why, found.close_code) == ("client", "closed", 4001)
+
+
+def _rename(table: str, to: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"ALTER TABLE {table} RENAME TO {to}")
+
+
+async def test_an_ending_outlasts_a_table_that_is_away_for_a_moment(placement: Placement) -> None:
+    """As while a database is restored: Django calls it a ProgrammingError, and it is not the session's."""
+    await db(add_replica)
+    client = Client(placement)
+    await client.task
+    await db(_rename, "proxy_session", "elsewhere")
+    try:
+        placement.ended(ending(client.claim, code=4001))
+        await asyncio.sleep(1)  # the fault itself
+    finally:
+        await db(_rename, "elsewhere", "proxy_session")
     await until_db(lambda: row(client.claim).ended_at is not None, 15)
     found = await db(row, client.claim)
     assert (found.ended_by, found.why, found.close_code) == ("client", "closed", 4001)

@@ -40,10 +40,10 @@ async def test_it_is_reminded_before_five_seconds_are_over() -> None:
     """Though nothing has changed, and nothing was heard of the line: the database may be away."""
     client = Client()
     waiter = client.waiter()
-    waiter.remind(100)  # nothing was told yet
+    waiter.remind(100, 120)  # nothing was told yet
     waiter.hear(2, 2, 100)
     for tenth in range(120):
-        waiter.remind(100 + tenth / 10)
+        waiter.remind(100 + tenth / 10, 120)
     assert client.told == [(2, 2)] * 3
     assert TELL_SECONDS + LOOK_SECONDS < 5
 
@@ -54,7 +54,7 @@ async def test_who_has_a_seat_is_not_reminded() -> None:
     waiter = client.waiter()
     waiter.hear(1, 1, 0.0)
     waiter.give(SEAT)
-    waiter.remind(60)
+    waiter.remind(60, 120)
     assert client.told == [(1, 1)]
 
 
@@ -95,7 +95,7 @@ def test_whatever_it_hears_places_only_fall_and_no_silence_is_long(heard: list[t
                 waiter, told_at = client.waiter(), None
             before = len(client.told)
             waiter.hear(position, depth, now)
-            waiter.remind(now)
+            waiter.remind(now, 120)
             assert len(client.told) <= before + 1
             if len(client.told) > before:
                 told_at = now

@@ -116,9 +116,9 @@ async def test_the_pace_is_forgotten_when_the_slow_start_is_over() -> None:
     first = Connects()
     first.begin(7)
     await first.all_over()
-    grown = Connects(Seat(1, "young", "http://young"))
-    grown.begin(1)
-    await grown.all_over()
+    pace.forget_all_but({1})
+    assert list(pace._ramps) == [1]
+    pace.forget_all_but({2})
     assert pace._ramps == {}
     again = Connects()
     again.begin(5)
