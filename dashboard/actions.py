@@ -171,7 +171,7 @@ def _from_to(what: str, old: str, new: str) -> str:
 def _disconnect(request: Request) -> str:
     uids = _uids(request.body.get("sessions"))
     reason = request.body.get("reason") or steering.DEFAULT_REASON
-    if not isinstance(reason, str):
+    if not _is_text(reason):
         raise Refused(400, f"reason: “{reason}” is no text.")
     reason = cut_reason(reason.strip() or steering.DEFAULT_REASON)
     there = list(Session.objects.filter(uid__in=uids))
@@ -187,8 +187,19 @@ def _disconnect(request: Request) -> str:
     return f"Told to end: {wording.sessions(asked)} (1012, “{reason}”)."
 
 
+def _is_text(given: Any) -> bool:
+    """Not all that JSON calls a string is: a database holds neither the character 0 nor half a character."""
+    if not isinstance(given, str) or "\0" in given:
+        return False
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _uids(given: Any) -> list[str]:
-    if not isinstance(given, list) or not given or not all(isinstance(uid, str) for uid in given):
+    if not isinstance(given, list) or not given or not all(map(_is_text, given)):
         raise Refused(400, "sessions: must be a list of ids of sessions, of one at least.")
     if len(given) > MOST_SESSIONS:
         raise Refused(400, f"sessions: {len(given)} are more than the {MOST_SESSIONS} that may be ended at once.")

@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from django.conf import settings
 from django.db import Error as DatabaseFault
+from django.db import OperationalError
 
 from dashboard.database import in_time
 from dashboard.snapshot import read_state
@@ -54,13 +56,16 @@ class Reader:
                 self._task = None
 
     async def recent(self) -> dict[str, Any]:
-        """The state of this second. Raises a database's fault."""
-        async with self._asked:
-            loop = asyncio.get_running_loop()
-            if self.state is None or loop.time() - self._read_at > SHARED_SECONDS:
-                self._keep(await in_time(read_state))
-            assert self.state is not None
-            return self.state
+        """The state of this second. Raises a database's fault, in the time of one look also where many ask."""
+        try:
+            async with asyncio.timeout(settings.DATABASE_TIMEOUT_SECONDS), self._asked:
+                loop = asyncio.get_running_loop()
+                if self.state is None or loop.time() - self._read_at > SHARED_SECONDS:
+                    self._keep(await in_time(read_state))
+                assert self.state is not None
+                return self.state
+        except TimeoutError as late:
+            raise OperationalError("no answer in time") from late
 
     def _keep(self, state: dict[str, Any]) -> None:
         self.state, self._read_at = state, asyncio.get_running_loop().time()

@@ -53,7 +53,9 @@ class Wanted:
         if sort.removeprefix("-") not in (*_BY_DATABASE, *_BY_TRAFFIC):
             raise Refused(400, f"sort: “{sort}” is none of {', '.join((*_BY_DATABASE, *_BY_TRAFFIC))}, or - and one.")
         replica = number("replica", query["replica"]) if query.get("replica") else None
-        return cls(query.get("q", "").strip(), state, replica, sort, number("page", query.get("page") or "1"))
+        # The character 0 is in no database, and PostgreSQL refuses even to look for it.
+        q = query.get("q", "").strip().replace("\0", "\N{REPLACEMENT CHARACTER}")
+        return cls(q, state, replica, sort, number("page", query.get("page") or "1"))
 
 
 def number(name: str, text: str) -> int:

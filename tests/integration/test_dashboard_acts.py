@@ -310,6 +310,17 @@ def test_an_act_needs_its_token(a: Replica) -> None:
     assert a.state == "active"
 
 
+@pytest.mark.parametrize("text", ["a\0b", "a\ud800b"])
+@pytest.mark.parametrize("field", ["sessions", "reason", "what"])
+def test_what_no_database_can_hold_is_refused_in_words(admin_client: Client, field: str, text: str) -> None:
+    """JSON can say it: half a character, and the character 0."""
+    body: dict[str, Any] = {"what": "disconnect", "sessions": ["0" * 32]}
+    body[field] = [text] if field == "sessions" else text
+    answer = admin_client.post("/dashboard/act", json.dumps(body), "application/json")
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith(field)
+
+
 def test_only_posts_act_and_nothing_is_cached(admin_client: Client) -> None:
     """A state of the past would be a lie."""
     assert admin_client.get("/dashboard/act").status_code == 405

@@ -128,6 +128,27 @@ async def test_a_database_that_is_away_is_tried_again(watcher: Watcher, monkeypa
     assert faults == []
 
 
+async def test_nobody_who_polls_waits_for_the_others_to_give_up(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that hangs: each hears so in the time of one, not one after the other."""
+    settings.DATABASE_TIMEOUT_SECONDS = 0.3
+    hang, looked = threading.Event(), []
+
+    def read_state() -> dict[str, Any]:
+        looked.append(1)
+        hang.wait(20)
+        raise OperationalError("away")
+
+    monkeypatch.setattr(live, "read_state", read_state)
+    reader = live.Reader()
+    try:
+        async with asyncio.timeout(20):
+            found = await asyncio.gather(*(reader.recent() for _ in range(200)), return_exceptions=True)
+    finally:
+        hang.set()
+    assert all(isinstance(each, OperationalError) for each in found)
+    assert len(looked) <= 2
+
+
 @pytest.mark.parametrize("who", ["nobody", "a client", "staff that has signed out"])
 async def test_who_is_no_staff_hears_4403(who: str) -> None:
     """After the accept: a browser cannot see why a handshake failed."""

@@ -163,6 +163,12 @@ def test_what_cannot_be_asked_is_said(query: dict[str, str], said: str) -> None:
     assert refused.value.status == 400
 
 
+def test_a_search_for_what_cannot_be_finds_nothing() -> None:
+    """No database holds the character 0, and PostgreSQL takes it for a fault even to look for it."""
+    come(Process(), "192.0.2.1")
+    assert table(q="192\0")["total"] == 0
+
+
 # --- the history of a replica ---
 
 
