@@ -17,7 +17,7 @@ from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from proxy import admin_help, steering
+from proxy import admin_help, admin_tokens, steering  # noqa: F401  (registers its page)
 from proxy.admin_dates import FIELD, SessionList
 from proxy.admin_display import ProcessCells, SessionCells, count_carried
 from proxy.models import LIVE, PLACED, WAITING, RouterProcess, Session

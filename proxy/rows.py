@@ -40,8 +40,8 @@ def write_endings(endings: Iterable[Ended]) -> None:
 
 
 _INSERT = (
-    "INSERT INTO proxy_session (uid, process_id, client, affinity_key, opened_at, replica_id, replica_name, url,"
-    " placed_at, attempts, ended_at, ended_by, why)"
+    "INSERT INTO proxy_session (uid, process_id, client, address, token, token_name, affinity_key, opened_at,"
+    " replica_id, replica_name, url, placed_at, attempts, ended_at, ended_by, why)"
 )
 
 
@@ -60,7 +60,8 @@ def write_arrivals(process: int, arrivals: Sequence[tuple[Claim, Seat | None, st
     now = _moment(timezone.now())
     rows = [
         (
-            claim.uid, process, _text(claim.client, 64), claim.affinity_key, _moment(claim.opened_at),
+            claim.uid, process, _text(claim.client, 64), claim.access.address, claim.access.token,
+            claim.access.token_name, claim.affinity_key, _moment(claim.opened_at),
             *((seat.replica, seat.name, seat.url, now, 1) if seat is not None else (None, "", None, None, 0)),
             *((now, "router", _text(refusal, 100)) if refusal is not None else (None, "", "")),
         )

@@ -27,6 +27,7 @@ from proxy.fleet import (
     router_settings,
     write_turns,
 )  # fmt: skip
+from proxy.limits import over_limits
 from proxy.models import Session
 from proxy.rows import write_arrivals, write_endings, write_seats, write_unseated, write_unseen
 from proxy.selection import Candidate, Wish, assign
@@ -73,19 +74,24 @@ def settle(process: int, batch: Batch) -> Settled:
         sessions = by_server(live.rows())
         if leaving is not None:
             sessions.subtract(rules.same_replica(url) for (url,) in leaving.rows())
-        fleet = assess(replicas, router_settings(settings.rows()), sessions, [*freed, *batch.outcomes], now)
+        current = router_settings(settings.rows())
+        fleet = assess(replicas, current, sessions, [*freed, *batch.outcomes], now)
+        limited = over_limits(batch.arrivals, current)
         waiting = [row for row in line.rows() if row[0] not in returning]
-        return _Turn(process, batch, fleet, waiting, now).take()
+        return _Turn(process, batch, fleet, waiting, now, limited).take()
 
 
 class _Turn:
     """The line, and who of it goes where."""
 
-    def __init__(self, process: int, batch: Batch, fleet: Fleet, waiting: list[Any], now: float) -> None:
+    def __init__(
+        self, process: int, batch: Batch, fleet: Fleet, waiting: list[Any], now: float, limited: dict[str, str]
+    ) -> None:
         self._process, self._batch, self._fleet, self._waiting, self._now = process, batch, fleet, waiting, now
         stranded = not fleet.standing and not fleet.settings.queue_when_down
-        self._settled = Settled(stranded=stranded, ejected=fleet.ejected)
-        self._arrivals = dict(enumerate(batch.arrivals, BEHIND_ALL))
+        self._settled = Settled(stranded=stranded, ejected=fleet.ejected, limited=limited)
+        welcome = [claim for claim in batch.arrivals if claim.uid not in limited]
+        self._arrivals = dict(enumerate(welcome, BEHIND_ALL))
         self._returns = {claim.id: claim for claim in batch.returns if claim.id is not None}
 
     def take(self) -> Settled:
@@ -148,7 +154,7 @@ class _Turn:
             waiting += seat is None and refusal is None
             found[claim.uid] = seat, refusal
         self._settled.ids = write_arrivals(
-            self._process, [(claim, *found[claim.uid]) for claim in self._batch.arrivals]
+            self._process, [(claim, *found[claim.uid]) for claim in self._arrivals.values()]
         )
         for uid, id in self._settled.ids.items():
             seat, refusal = found[uid]

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from replicas import rules
-from replicas.models import Policy, ReplicaState
+from replicas.models import ClientAuth, Policy, ReplicaState
 
 DEFAULT_HOST, DEFAULT_PORT = "0.0.0.0", 9000  # noqa: S104  (what the original router listens on)
 
@@ -40,6 +40,11 @@ BLOCKS: dict[str, dict[str, tuple[str, Rule]]] = {
         "max_length": ("queue_max_length", rules.length),
         "timeout_seconds": ("queue_timeout_seconds", rules.seconds),
         "when_down": ("queue_when_down", rules.flag),
+    },
+    "access": {
+        "client_auth": ("client_auth", rules.one_of(ClientAuth.values)),
+        "max_sessions_per_address": ("max_sessions_per_address", rules.limit),
+        "new_sessions_per_minute": ("new_sessions_per_minute", rules.limit),
     },
 }
 ROUTER_KEYS = ("host", "port", "replicas", *BLOCKS)

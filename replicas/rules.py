@@ -186,6 +186,13 @@ def length(value: object) -> int:
     return value
 
 
+def limit(value: object) -> int:
+    """A whole number ≥ 0 of sessions; 0: no limit."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_COUNT:
+        raise RuleBroken(f"must be a whole number from 0 to {MAX_COUNT}; 0 sets no limit")
+    return value
+
+
 def threshold(value: object) -> int:
     """A whole number ≥ 1 of consecutive probes."""
     return _count(value, "1 acts on the first probe")

@@ -72,6 +72,8 @@ HTTPS_ONLY = _env.flag("HTTPS_ONLY", False)
 # Only then are X-Forwarded-For, -Proto and -Host of a request believed: anyone can write them.
 BEHIND_PROXY = _env.flag("BEHIND_PROXY", False)
 
+ROUTER_TRUSTED_PROXIES = _env.integer("ROUTER_TRUSTED_PROXIES", 0, low=0, high=16, unit="proxies")
+
 SECURE_SSL_REDIRECT = HTTPS_ONLY
 SESSION_COOKIE_SECURE = HTTPS_ONLY
 CSRF_COOKIE_SECURE = HTTPS_ONLY
@@ -124,6 +126,12 @@ ROUTER_STREAM_PATHS = _env.words(
     ["/v1/stream"],
     allowed="paths that begin with / and have no ? # % < >, beside the router's own pages",
     valid=values.stream_path,
+)
+ROUTER_ALLOWED_ORIGINS = _env.words(
+    "ROUTER_ALLOWED_ORIGINS",
+    [],
+    allowed="origins in lower case, like https://app.example.com, or https://*.example.com for all its subdomains",
+    valid=values.origin_rule,
 )
 ROUTER_UPSTREAM_PATH = _env.text(
     "ROUTER_UPSTREAM_PATH", "/v1/stream", allowed="a path that begins with / and has no ? # % < >", valid=values.path

@@ -56,6 +56,17 @@ def origin(value: str) -> bool:
     return parts.port != 0  # raises where it is no number
 
 
+def origin_rule(value: str) -> bool:
+    """An origin as browsers send it: lower case, no default port; or all subdomains of one."""
+    if "*" in value.replace("://*.", "://", 1) or value != value.lower():
+        raise Unusable(f"{value} is not in the form that browsers send")
+    plain = value.replace("://*.", "://any.", 1)
+    default = {"http": 80, "https": 443}.get(urlsplit(plain).scheme)
+    if urlsplit(plain).port == default:
+        raise Unusable(f"{value} has its scheme's own port, which browsers leave out")
+    return origin(plain)
+
+
 def address(value: str) -> tuple[str, int]:
     """`host:port`, IPv6 in []."""
     name, _, port = value.rpartition(":")
