@@ -155,6 +155,16 @@ class Cluster:
     async def processes(self) -> list[RouterProcess]:
         return await self.ask(lambda db: list(RouterProcess.objects.using(db).order_by("id")))
 
+    async def beats(self, count: int) -> None:
+        """Until every process has counted up by so many seconds' worth; two, and it has read what was configured."""
+        before = {row.pk: row.beat for row in await self.processes() if row.ended_at is None}
+
+        def counted(db: str) -> bool:
+            rows = RouterProcess.objects.using(db).filter(pk__in=before)
+            return all(row.beat >= before[row.pk] + count for row in rows)
+
+        await self.until(counted, 3 * count, "beats of every process")
+
     async def row_of(self, router: Router) -> RouterProcess:
         """A process's own row."""
         return next(row for row in await self.processes() if row.name.endswith(f":{router.process.pid}"))
