@@ -36,7 +36,9 @@ REPLICA = {
     "in_a_row": "Since the last change between success and failure.",
     "latency": "Of the last probe, in milliseconds.",
     "last_error": "Of the last probe; empty after a good one.",
-    "origin": "People: added here. A file: brought in by loadreplicas; only such replicas are removed by its --prune.",
+    "origin": "People: added here. A file: brought in by loadreplicas; only such replicas are removed by its --prune. "
+    "Itself: by the API; when it no longer renews that it is drained, and then removed. What it says of its URL, "
+    "weight and slots overwrites what is edited here.",
     "reports": "What it says of itself at its health path. Slots count where the field above is left empty.",
 }
 

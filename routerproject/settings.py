@@ -230,11 +230,13 @@ INSTALLED_APPS = [
     "replicas.apps.ReplicasConfig",
     "proxy.apps.ProxyConfig",
     "dashboard.apps.DashboardConfig",
+    "api.apps.ApiConfig",
     "demo.apps.DemoConfig",
 ]
 MIDDLEWARE = [
     "routerproject.middleware.MachinePaths",
     "routerproject.middleware.ContentSecurityPolicy",
+    "api.problems.ProblemDetails",
     "django.middleware.security.SecurityMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -10,6 +10,7 @@ from proxy.views import upgrade_required
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("dashboard/", include("dashboard.urls")),
+    path("api/", include("api.urls")),
     path("", include("dashboard.urls_metrics")),
     path("", include("replicas.urls")),
     path("", include("demo.urls")),

@@ -16,8 +16,8 @@ from routerproject.environment import Unusable
 
 # Answered for whatever Host, and never redirected: load balancers probe by address (middleware.py).
 MACHINE_PATHS = ("/livez", "/readyz", "/status", "/metrics")
-TAKEN_PATHS = ("/", "/favicon.ico", "/admin", "/dashboard", "/static", *MACHINE_PATHS)
-TAKEN_TREES = ("/admin/", "/dashboard/", "/static/")
+TAKEN_PATHS = ("/", "/favicon.ico", "/admin", "/api", "/dashboard", "/static", *MACHINE_PATHS)
+TAKEN_TREES = ("/admin/", "/api/", "/dashboard/", "/static/")
 
 ACCESSES = ("public", "staff", "token")
 TOKEN_CHARACTERS = 16

@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,6 +93,11 @@ class Cluster:
                 return work(self._alias)
             finally:
                 connections[self._alias].close()
+
+    def do(self, work: Callable[[str], T]) -> T:
+        """The same, from a fixture."""
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(self._ask, work).result()
 
     async def until(self, work: Callable[[str], Any], seconds: float = 10, what: str = "the rows") -> None:
         """Until `work` gives something true; an AssertionError after `seconds`."""
