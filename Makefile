@@ -15,12 +15,12 @@ CONSTRAINTS := $(if $(LOCK),--constraint $(LOCK))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Settings as in production, for checks that need no server.
-PRODUCTION := HTTPS_ONLY=true ALLOWED_HOSTS=router.example.com REDIS_URL=redis://localhost/0 \
+PRODUCTION := HTTPS_ONLY=true ALLOWED_HOSTS=router.example.com ROUTER_STATUS_ACCESS=staff ROUTER_METRICS_ACCESS=staff REDIS_URL=redis://localhost/0 \
 	DATABASE_URL=postgres://router:secret@localhost/router \
 	SECRET_KEY=check-only-$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check install lock format clean bench bench-quick
+.PHONY: help run test check audit install lock format clean bench bench-quick
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1 - /' | sort
@@ -40,6 +40,13 @@ check: $(VENV)/.for-all ## lint, format, types, production settings, missing mig
 	$(BIN)/mypy
 	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
 	ROUTER_VAR_DIR=$$(mktemp -d) $(BIN)/python manage.py makemigrations --check --dry-run
+	@$(MAKE) --no-print-directory audit
+
+# Offline its data cannot be reached: then it is skipped by name, and does not fail the checks.
+audit: $(VENV)/.for-all ## known vulnerabilities of what the constraints name
+	@found=$$(timeout 90 $(BIN)/pip-audit --progress-spinner off --disable-pip --no-deps -r $(LOCK) 2>&1); code=$$?; \
+	if [ $$code -eq 0 ] || echo "$$found" | grep -q 'known vulnerabilit'; then echo "$$found"; exit $$code; fi; \
+	echo 'pip-audit: skipped, its data cannot be reached'
 
 bench: $(VENV)-bench/.ready ## the router beside its peers, 10 minutes; writes bench/results.* (wants a quiet machine)
 	@$(VENV)-bench/bin/python -m bench $(ARGS)

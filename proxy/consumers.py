@@ -24,7 +24,7 @@ from proxy import errors, process
 from proxy.admission import NotAdmitted, admit
 from proxy.affinity import affinity_key
 from proxy.claims import LIMITS, Claim
-from proxy.credentials import credentials, without_tickets, without_tokens
+from proxy.credentials import credentials, without_ours, without_tickets
 from proxy.errors import Close, Ending
 from proxy.forwarding import Handshake, forwarded_headers, forwarded_query
 from proxy.instruments import Moved
@@ -210,7 +210,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
             query=forwarded_query(without_tickets(self.scope["query_string"])),
             subprotocol=subprotocol,
             headers=forwarded_headers(
-                without_tokens(self.scope["headers"]),
+                without_ours(self.scope["headers"], (settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME)),
                 session=self.log.id,
                 allowed=settings.ROUTER_FORWARD_HEADERS,
                 client_address=self.scope["client"][0] if self.scope.get("client") else None,

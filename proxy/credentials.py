@@ -7,7 +7,7 @@ tokens nor tickets go on to a replica or into a log.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -51,13 +51,18 @@ def without_tickets(query: bytes) -> bytes:
     return b"&".join(part for part in query.split(b"&") if not _holds_a_ticket(part))
 
 
-def without_tokens(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """`headers` less an Authorization that is for us."""
-    return [
-        (name, value)
-        for name, value in headers
-        if not (name.lower() == b"authorization" and _is_stream_token(value.decode("latin-1")))
-    ]
+def without_ours(headers: Headers, cookies: Collection[str] = ()) -> list[tuple[bytes, bytes]]:
+    """`headers` less an Authorization that is for us, and less our own `cookies`: an operator's session, say."""
+    left = []
+    for name, value in headers:
+        if name.lower() == b"authorization" and _is_stream_token(value.decode("latin-1")):
+            continue
+        if name.lower() == b"cookie" and cookies:
+            value = b";".join(part for part in value.split(b";") if _cookie(part) not in cookies).strip()
+            if not value:
+                continue
+        left.append((name, value))
+    return left
 
 
 def origin(text: str) -> str | None:
@@ -108,6 +113,10 @@ def _holds_a_ticket(part: bytes) -> bool:
             return False
         part = plain
     return True  # nobody quotes so often in good faith
+
+
+def _cookie(part: bytes) -> str:
+    return part.partition(b"=")[0].strip().decode("latin-1")
 
 
 def _is_stream_token(authorization: str) -> bool:

@@ -7,6 +7,8 @@ from django.views.generic import RedirectView
 
 from proxy.views import upgrade_required
 
+handler500 = "routerproject.faults.failed"
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("dashboard/", include("dashboard.urls")),

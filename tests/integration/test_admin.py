@@ -67,7 +67,7 @@ def form_at(client: Client, address: str) -> dict[str, str]:
     form = shown.context["adminform"].form
     fields = [(field.html_name, field.value()) for field in form]
     hidden = re.findall(r'<input type="hidden" name="([-\w]+)" value="([^"]*)"', shown.content.decode())
-    values = {name: str(value) for name, value in fields if value not in (None, False)}
+    values = {name: str(value) for name, value in fields if value is not None and value is not False}
     return dict(hidden) | values
 
 

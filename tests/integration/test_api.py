@@ -52,7 +52,7 @@ def problem(response: Any, status: int) -> dict[str, Any]:
 # --- who may ---
 
 
-@pytest.mark.parametrize("header", ["", "Bearer", "Bearer api_", f"Bearer {tokens.new_token('api')}", "Basic eDp5"])
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer api_", f"Bearer api_{'a' * 43}", "Basic eDp5"])
 def test_without_a_token_nobody_is_answered(client: Client, header: str) -> None:
     """Nor with the session of a browser: the API reads no cookies, so no page can have one act."""
     client.force_login(User.objects.create_superuser("ops"))
@@ -64,7 +64,7 @@ def test_without_a_token_nobody_is_answered(client: Client, header: str) -> None
 @pytest.mark.parametrize(
     "fields",
     [{"enabled": False}, {"expires_at": timezone.now() - timedelta(seconds=1)}, {"user": "gone"}, {"user": "no staff"}],
-    ids=str,
+    ids=["off", "expired", "gone", "no staff"],
 )
 def test_a_token_that_is_no_good_any_more(fields: dict[str, Any]) -> None:
     user = User.objects.create_superuser("other")

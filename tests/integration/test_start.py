@@ -109,11 +109,22 @@ def test_the_server_does_not_start_on_a_daphne_that_has_changed(tmp_path: Path) 
 
 
 def test_production_settings_pass_the_deploy_check_and_http_does_not(tmp_path: Path) -> None:
-    """`check --deploy` fails without HTTPS_ONLY."""
-    production = {"SECRET_KEY": secrets.token_urlsafe(64), "ALLOWED_HOSTS": "router.example.com"}
-    assert "router.E003" in manage(tmp_path, "check", "--deploy", check=False, **production).stderr
-    done = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING", HTTPS_ONLY="true", **production)
+    """`check --deploy` fails with each default that is not for strangers, and says what to set."""
+    safe = {"HTTPS_ONLY": "true", "ROUTER_STATUS_ACCESS": "staff", "ROUTER_METRICS_ACCESS": "staff"}
+    production = {"SECRET_KEY": secrets.token_urlsafe(64), "ALLOWED_HOSTS": "router.example.com"} | safe
+    done = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **production)
     assert "no issues" in done.stdout
+    unsafe = {
+        "HTTPS_ONLY": "router.E003", "ALLOWED_HOSTS": "router.E004", "ROUTER_STATUS_ACCESS": "router.E005",
+        "ROUTER_METRICS_ACCESS": "router.E006",
+    }  # fmt: skip
+    done = manage(tmp_path, "check", "--deploy", check=False, **production | dict.fromkeys(unsafe, ""))
+    assert done.returncode != 0
+    for name, id in unsafe.items():
+        assert f"({id}) {name} is" in done.stderr
+        assert f"Set {name}" in done.stderr
+    behind = manage(tmp_path, "check", "--deploy", BEHIND_PROXY="true", **production).stderr
+    assert "Set ROUTER_TRUSTED_PROXIES" in behind
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.credentials import Credentials, allows, credentials, is_origin_rule, origin, without_tickets, without_tokens
+from proxy.credentials import Credentials, allows, credentials, is_origin_rule, origin, without_ours, without_tickets
 from replicas.tokens import STREAM, TICKET, new_token
 
 TOKEN, OTHER = new_token(STREAM), new_token(STREAM)
@@ -34,6 +34,7 @@ def test_a_native_client_shows_a_token() -> None:
         (b"ticket=", [(b"authorization", f"Bearer {A_TICKET}".encode())]),
         (b"", [(b"authorization", b"Basic " + TOKEN.encode())]),
     ],
+    ids=["two tokens", "two tickets", "a token as a ticket", "a ticket as a token", "no bearer"],
 )
 def test_what_stands_there_twice_or_is_another_thing_is_not_believed(
     query: bytes, sent: list[tuple[bytes, bytes]]
@@ -52,7 +53,7 @@ def test_an_origin_that_is_none_is_null(value: bytes) -> None:
 def test_whatever_a_stranger_sends(query: bytes, sent: list[tuple[bytes, bytes]]) -> None:
     found = credentials(query, sent)
     assert not found.shown or b"_" in query + b"".join(value for _, value in sent)
-    without_tokens(sent)
+    without_ours(sent)
 
 
 @given(
@@ -91,7 +92,7 @@ def test_every_octet_of_a_ticket_may_be_quoted() -> None:
 def test_of_the_headers_only_a_stream_token_is_taken_out() -> None:
     """What is meant for the replica goes on, where ROUTER_FORWARD_HEADERS says so."""
     others = [(b"Authorization", b"Bearer of-the-replica"), (b"Cookie", b"a=b")]
-    assert without_tokens([*others, (b"AUTHORIZATION", f" bearer  {TOKEN} ".encode())]) == others
+    assert without_ours([*others, (b"AUTHORIZATION", f" bearer  {TOKEN} ".encode())]) == others
 
 
 @pytest.mark.parametrize(
@@ -122,3 +123,19 @@ def test_what_is_no_rule_for_origins(rule: str) -> None:
 def test_the_form_of_an_origin_is_its_only_one(text: str) -> None:
     found = origin(text)
     assert found is None or origin(found) == found
+
+
+@pytest.mark.parametrize(
+    ("sent", "left"),
+    [
+        (b"sessionid=secret", None),
+        (b"a=1; sessionid=secret; b=2", b"a=1; b=2"),
+        (b" csrftoken = x ;a=1", b"a=1"),
+        (b"mysessionid=1", b"mysessionid=1"),
+        (b"", None),
+    ],
+)
+def test_an_operators_own_cookies_go_nowhere(sent: bytes, left: bytes | None) -> None:
+    """Their browser sends them to the stream's address too, for it is the admin's."""
+    found = without_ours([(b"cookie", sent)], ("sessionid", "csrftoken"))
+    assert found == ([(b"cookie", left)] if left is not None else [])
