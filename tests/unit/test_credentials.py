@@ -74,7 +74,7 @@ def test_no_ticket_goes_on_however_it_is_quoted(parts: list[tuple[str, str, int]
     for _ in range(8):
         assert A_TICKET not in plain
         plain = plain.replace("%25", "%").replace("%5F", "_").replace("%2D", "-")
-    if A_TICKET not in query and "ticket" not in query:
+    if "ticket" not in query and "%2525" not in query:  # nobody quotes so often in good faith
         assert left == query
 
 
