@@ -46,7 +46,7 @@ def in_sets(connection: psycopg.Connection) -> None:
 def seam_faults() -> list[str]:
     """What of psycopg is not as it was when this was written: then nothing here may be relied on."""
     return [
-        f"psycopg {psycopg.__version__}: Pipeline.{name} is no generator or function of its own any more"
+        f"psycopg {psycopg.__version__}: Pipeline.{name} is gone"
         for name in SEAMS
         if not inspect.isfunction(getattr(psycopg.Pipeline, name, None))
     ]

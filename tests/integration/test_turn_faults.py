@@ -69,6 +69,16 @@ def test_who_stands_still_in_its_turn_loses_it(kind: Callable[[], Any]) -> None:
     assert claim.seat is not None
 
 
+@pytest.mark.parametrize("kind", [turn, brief_turn])
+def test_a_server_that_can_bounds_a_turn_itself(kind: Callable[[], Any]) -> None:
+    """PostgreSQL has that from 17 on. Of a turn alone: nothing is left of it for what its connection does next."""
+    bound = "SELECT current_setting('server_version_num')::int >= 170000, current_setting('transaction_timeout', true)"
+    with kind():
+        ((newer, within),) = Asked(bound).rows()
+    ((_, after),) = Asked(bound).rows()
+    assert (within, after) == (("6s", "0") if newer else (None, None))
+
+
 def test_wherever_it_is_stopped_the_server_knows_that_it_thinks() -> None:
     """At each call of a function within a turn (SIGSTOP may come at any): who holds the lock has no statement open."""
     process, batch = _scene()
