@@ -6,6 +6,7 @@ stays true until its end, because only turns write it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from django.conf import settings
+from django.db import Error as DatabaseFault
 from django.db import OperationalError, connection, transaction
+from psycopg.errors import LockNotAvailable, QueryCanceled
 
 from proxy.pipeline import in_sets
 from replicas.database import DEADLINE_SECONDS
@@ -42,7 +45,7 @@ _kernels_line = threading.Lock()
 def turn() -> Iterator[None]:
     """Wait for our turn and begin a transaction. Raises a database's fault when it does not come in time."""
     if connection.vendor == "postgresql":
-        with transaction.atomic():
+        with _evicting(), transaction.atomic():
             # The server hands it on in order of arrival, and at the latest when our connection is lost.
             _lock().rows()
             refuse_what_was_given_up()
@@ -64,7 +67,12 @@ def brief_turn() -> Iterator[None]:
     if connection.vendor == "postgresql":
         connection.ensure_connection()
         in_sets(connection.connection)
-        with connection.wrap_database_errors, connection.connection.pipeline(), transaction.atomic():
+        with (
+            _evicting(),
+            connection.wrap_database_errors,
+            connection.connection.pipeline(),
+            transaction.atomic(),
+        ):
             _lock()
             yield
     else:
@@ -78,17 +86,21 @@ def _lock() -> Asked:
     return Asked(LOCK)
 
 
-def evict() -> None:
-    """End the turn of one that stands still, wherever it does.
+@contextmanager
+def _evicting() -> Iterator[None]:
+    """Who has waited in vain ends the turn of one that stands still, for all who come after.
 
-    The server's own bound (idle_in_transaction_session_timeout) begins with our Sync. Who is cut off while a set of
-    statements is under way (pipeline.py) has none before PostgreSQL 17. Nobody works that long: after DEADLINE_SECONDS
-    its own process gives a turn up.
+    The server's own bound (idle_in_transaction_session_timeout) begins with our Sync. Whose connection is cut while a
+    set of statements is under way (pipeline.py) has none before PostgreSQL 17. Nobody works that long: after
+    DEADLINE_SECONDS its own process gives a turn up.
     """
-    if connection.vendor == "postgresql":
-        high, low = divmod(ADVISORY_LOCK, 2**32)
-        with connection.cursor() as cursor:
-            cursor.execute(EVICT, [high, low, DEADLINE_SECONDS])
+    try:
+        yield
+    except OperationalError as fault:
+        if isinstance(fault.__cause__, (QueryCanceled, LockNotAvailable)):  # else the server has other troubles
+            with contextlib.suppress(DatabaseFault), connection.cursor() as cursor:
+                cursor.execute(EVICT, [*divmod(ADVISORY_LOCK, 2**32), DEADLINE_SECONDS])
+        raise
 
 
 class Asked:
