@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from proxy.claims import Claim, Ended, Seat
 from proxy.models import Session
-from proxy.turn import Asked, reading
+from proxy.turn import Asked
 
 # A statement's parameters are bounded (SQLite: 32,766).
 ROWS_AT_ONCE = 500
@@ -49,8 +49,7 @@ def write_unseen(process: int, endings: Sequence[Ended]) -> None:
     """Rows for those that were over before a turn saw them: for the log."""
     uids = [ended.claim.uid for ended in endings if ended.claim.id is None]
     if uids:
-        with reading():
-            found = set(Session.objects.filter(uid__in=uids).values_list("uid", flat=True))
+        found = set(Session.objects.filter(uid__in=uids).values_list("uid", flat=True))
         unseen = set(uids) - found
         write_arrivals(process, [(ended.claim, None, ended.why) for ended in endings if ended.claim.uid in unseen])
 

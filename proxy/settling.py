@@ -31,7 +31,7 @@ from proxy.limits import over_limits
 from proxy.models import Session
 from proxy.rows import write_arrivals, write_endings, write_seats, write_unseated, write_unseen
 from proxy.selection import Candidate, Wish, assign
-from proxy.turn import Asked, brief_turn, reading, refuse_what_was_given_up
+from proxy.turn import Asked, brief_turn, refuse_what_was_given_up
 from replicas import rules
 from replicas.models import Policy, RouterSettings
 from replicas.passive import Outcome
@@ -55,14 +55,12 @@ def settle(process: int, batch: Batch) -> Settled:
     """Take a turn for router process `process`. Raises ProcessEnded, or a database's fault: then nothing was done."""
     with brief_turn():
         if batch.again:
-            with reading():
-                Session.objects.filter(uid__in=[claim.uid for claim in batch.arrivals]).delete()
+            Session.objects.filter(uid__in=[claim.uid for claim in batch.arrivals]).delete()
         write_unseen(process, batch.endings)
         write_endings(batch.endings)
         alive = Asked("SELECT 1 FROM proxy_routerprocess WHERE id = %s AND ended_at IS NULL", [process])
         line, live, settings = Asked(LINE), Asked(LIVE_BY_URL), Asked(SETTINGS)
-        with reading():
-            replicas = read_replicas()
+        replicas = read_replicas()
         refuse_what_was_given_up()
         if not alive.rows():
             raise ProcessEnded
@@ -186,6 +184,5 @@ def _last_replicas(keys: set[str], settings: RouterSettings) -> dict[str, int]:
     )
     last = [id for (id,) in found.rows() if id is not None]
     oldest = timezone.now() - timedelta(seconds=settings.affinity_ttl_seconds)
-    with reading():
-        rows = list(Session.objects.filter(id__in=last).values_list("affinity_key", "replica_id", "ended_at"))
+    rows = list(Session.objects.filter(id__in=last).values_list("affinity_key", "replica_id", "ended_at"))
     return {key or "": replica for key, replica, ended_at in rows if ended_at is None or ended_at >= oldest}

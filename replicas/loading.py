@@ -51,8 +51,9 @@ def load(config: FileConfig, *, prune: bool = False, dry_run: bool = False) -> D
 def _load(config: FileConfig, prune: bool) -> Diff:
     diff = Diff()
     wanted = {rules.same_replica(entry["url"]): entry for entry in config.replicas}
-    # Locked, so that two loads, or a load and an edit in the admin, do not interleave.
-    existing = {rules.same_replica(r.url): r for r in Replica.objects.select_for_update().order_by("id")}
+    # Locked, so that two loads, or a load and an edit in the admin, do not interleave. `no_key`: placement, which names
+    # replicas by their keys, does not wait meanwhile.
+    existing = {rules.same_replica(r.url): r for r in Replica.objects.select_for_update(no_key=True).order_by("id")}
     live = live_sessions()
     if prune:
         _prune(wanted, existing, live, diff)

@@ -30,6 +30,17 @@ def daphne_can_be_taken_over(app_configs: Sequence[Any] | None, **kwargs: Any) -
     ]
 
 
+@checks.register(START)
+def psycopg_sends_in_sets(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    from proxy import pipeline
+
+    hint = "Install a version of psycopg that the router was tested with: constraints/ names one."
+    return [
+        checks.Error(f"Placement cannot rely on PostgreSQL here: {fault}.", hint=hint, id="router.E004")
+        for fault in pipeline.seam_faults()
+    ]
+
+
 @checks.register(checks.Tags.security, deploy=True)
 def https_in_production(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     if settings.HTTPS_ONLY:
