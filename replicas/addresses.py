@@ -37,6 +37,9 @@ _NEVER: tuple[tuple[str, Network], ...] = (
     ("broadcast", ip_network("255.255.255.255/32")),
 )
 
+# The same as numbers: every session asks, and an address is compared with a network much more slowly.
+_RANGES = tuple((out.version, int(out[0]), int(out[-1]), word) for word, out in _NEVER)
+
 _LOOPBACK6 = IPv6Address("::1")
 # IPv6 networks whose addresses carry an IPv4 one, and how many bits stand right of it.
 _CARRIERS = (
@@ -90,8 +93,13 @@ def plain(address: Address) -> Address:
 
 def never(address: Address) -> str:
     """Why no replica may be at `address`, in a word; "": it may. Asked of the IPv4 address inside an IPv6 one, too."""
-    word = next((word for each in (address, *_carried(address)) if (word := _never(each))), "")
-    return word or next((word for each in _suspected(address) if (word := _never(each)) in _SUSPECTED), "")
+    word = _never(address)
+    if word or isinstance(address, IPv4Address):
+        return word
+    for word in map(_never, _carried(address)):
+        if word:
+            return word
+    return next((word for word in map(_never, _suspected(address)) if word in _SUSPECTED), "")
 
 
 def refusal(address: Address, allowed: Sequence[Network]) -> str:
@@ -130,12 +138,16 @@ def _number(part: str) -> int:
 
 
 def _never(address: Address) -> str:
-    return next((word for word, out in _NEVER if address.version == out.version and address in out), "")
+    version, number = address.version, int(address)
+    for of, first, last, word in _RANGES:
+        if first <= number <= last and version == of:
+            return word
+    return ""
 
 
-def _carried(address: Address) -> Iterator[IPv4Address]:
+def _carried(address: IPv6Address) -> Iterator[IPv4Address]:
     """The IPv4 addresses that an IPv6 one is a way to."""
-    if isinstance(address, IPv4Address) or address == _LOOPBACK6:
+    if address == _LOOPBACK6:
         return
     bits = int(address)
     for carrier, right in _CARRIERS:
@@ -145,9 +157,9 @@ def _carried(address: Address) -> Iterator[IPv4Address]:
         yield IPv4Address(~bits & 0xFFFF_FFFF)
 
 
-def _suspected(address: Address) -> Iterator[IPv4Address]:
+def _suspected(address: IPv6Address) -> Iterator[IPv4Address]:
     """Those that it may be a way to: for prefixes of 96, 64, 56 and 48 bits (RFC 6052 §2.2)."""
-    if isinstance(address, IPv4Address) or address not in _OWN_NAT64:
+    if address not in _OWN_NAT64:
         return
     bits = int(address)
     yield IPv4Address(bits & 0xFFFF_FFFF)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import TypeVar
 
@@ -39,10 +40,8 @@ async def reach(host: str, connect: Connect[Opened], close: Close[Opened]) -> Op
     Takes as long as it takes: the deadline is the caller's. `close` lets go of what was opened one too many. Raises
     AddressRefused, OSError where the look-up fails, and of the connects what the last one raised.
     """
-    try:
-        found = [ip_address(host)]
-    except ValueError:
-        found = await RESOLVER.addresses(host)
+    written = _written(host)
+    found = await RESOLVER.addresses(host) if written is None else [written]
     refused = {address: why for address in found if (why := refusal(address, settings.ROUTER_REPLICA_NETWORKS))}
     allowed = [plain(address) for address in found if address not in refused]
     if not allowed:
@@ -50,6 +49,15 @@ async def reach(host: str, connect: Connect[Opened], close: Close[Opened]) -> Op
     if len(allowed) == 1:
         return await connect(allowed[0])
     return await _first(allowed, connect, close)
+
+
+@lru_cache(maxsize=1024)  # of a fleet's replicas; every session asks
+def _written(host: str) -> Address | None:
+    """The address that `host` is; None: it has to be looked up."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
 
 
 async def _first(addresses: list[Address], connect: Connect[Opened], close: Close[Opened]) -> Opened:

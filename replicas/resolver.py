@@ -17,16 +17,17 @@ from replicas.addresses import Address, literal
 
 # So many names can hang at once before another one waits for them. A thread that waits costs some KiB.
 MAX_THREADS = 256
+IDLE_SECONDS = 10.0  # to start a thread costs more than most look-ups
 
 
 class Resolver:
     """Who asks for a name that is being asked for waits for that answer: threads are at most as many as names."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._asked: dict[str, Future[list[Address]]] = {}
         self._waiting: deque[str] = deque()  # not bounded by itself: each of them is in `_asked`, once
-        self._threads = 0
+        self._threads = self._idle = 0
 
     async def addresses(self, host: str) -> list[Address]:
         """At least one, in the system's order. Takes as long as it takes; raises socket.gaierror."""
@@ -43,14 +44,30 @@ class Resolver:
                 asked = self._asked[host] = Future()
                 asked.set_running_or_notify_cancel()  # one who does not wait any more cancels it for nobody
                 self._waiting.append(host)
-                if self._threads < MAX_THREADS:
-                    threading.Thread(target=self._work, name="name look-up", daemon=True).start()
-                    self._threads += 1
+                if self._idle >= len(self._waiting):
+                    self._lock.notify()
+                elif self._threads < MAX_THREADS:
+                    self._start_thread(host)
             return asked
+
+    def _start_thread(self, host: str) -> None:
+        try:
+            threading.Thread(target=self._work, name="name look-up", daemon=True).start()
+        except RuntimeError as error:  # the system has none left: one that is there will take it, if one is
+            if not self._threads:
+                self._waiting.clear()
+                del self._asked[host]
+                raise socket.gaierror(socket.EAI_MEMORY, "no thread for the look-up") from error
+        else:
+            self._threads += 1
 
     def _work(self) -> None:
         while True:
             with self._lock:
+                if not self._waiting:
+                    self._idle += 1
+                    self._lock.wait(IDLE_SECONDS)
+                    self._idle -= 1
                 if not self._waiting:
                     self._threads -= 1
                     return

@@ -303,3 +303,34 @@ async def test_a_look_up_that_fails_is_the_askers_fault_only(monkeypatch: pytest
         with pytest.raises(socket.gaierror):
             await mine.addresses("a.test")
     assert await mine.addresses("a.test") == [ip_address("::1")]
+
+
+async def test_where_no_thread_can_be_started_the_look_up_fails_and_is_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A name that nobody looks up must not be waited for for ever; with a thread at work, that one takes it."""
+    names(monkeypatch, a_test=[["127.0.0.1"]])
+    mine = Resolver()
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(socket.gaierror, match="no thread"):
+            await mine.addresses("a.test")
+    assert await mine.addresses("a.test") == [ip_address("127.0.0.1")]
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert await mine.addresses("a.test") == [ip_address("127.0.0.1")]
+
+
+async def test_a_thread_that_has_nothing_to_do_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a while; and the next look-up starts another."""
+    names(monkeypatch, a_test=[["127.0.0.1"]])
+    monkeypatch.setattr(resolver, "IDLE_SECONDS", 0.01)
+    mine = Resolver()
+    for _ in range(2):
+        assert await mine.addresses("a.test") == [ip_address("127.0.0.1")]
+        async with asyncio.timeout(5):
+            while mine._threads:
+                await asyncio.sleep(0.01)
