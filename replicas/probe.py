@@ -20,6 +20,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from replicas.health import ProbeResult
+from replicas.probe_transport import transport
+from replicas.reaching import AddressRefused
 from replicas.resolver import RESOLVER
 from replicas.rules import MAX_COUNT
 
@@ -56,14 +58,10 @@ def http_client() -> httpx.AsyncClient:
         headers["Authorization"] = settings.ROUTER_UPSTREAM_AUTHORIZATION
     return httpx.AsyncClient(
         headers=headers,
-        verify=verify,
+        transport=transport(verify),
         trust_env=False,
         follow_redirects=False,
         timeout=None,  # noqa: S113  (`probe` has one deadline for all of it)
-        # No bound on connections: a probe that waited for another's would be the fault of contract A4. None is kept:
-        # a replica must be able to accept a new one, and a kept one that the replica closes as the next probe goes out
-        # (uvicorn does so after 5 s, the default interval) would look like a failure.
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
     )
 
 
@@ -92,8 +90,10 @@ async def _ask(client: httpx.AsyncClient, url: str, timeout_seconds: float) -> t
             body = await _beginning(response)
         return _verdict(response, body)
     except TimeoutError:
-        why = ": the name look-up hangs" if RESOLVER.is_asking(httpx.URL(url).host) else ""
+        why = ": the name look-up hangs" if RESOLVER.is_asking(httpx.URL(url).raw_host.decode()) else ""
         return f"timeout after {timeout_seconds:g} s{why}", Report()
+    except AddressRefused as refused:  # only operators read it: of a name, the address is what they have to know
+        return f"{refused} ({refused.address})", Report()
     except httpx.HTTPError as failure:
         return _words(failure), Report()
     except Exception as failure:  # contract A4: any exception is a failure

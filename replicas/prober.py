@@ -22,7 +22,6 @@ from replicas.lease import BEAT_SECONDS, Lease, LeaseLost, own_name
 from replicas.models import Replica, RouterSettings
 from replicas.probe import http_client, probe
 from replicas.record import Known, Record, write
-from replicas.resolver import RESOLVER
 
 logger = logging.getLogger("replicas.prober")
 
@@ -92,7 +91,6 @@ class Prober:
 
     async def run(self) -> None:
         """Work until `stop`. Raises only what is a fault of the program: that ends the process, loudly."""
-        RESOLVER.use()
         metrics = asyncio.create_task(instruments.watch(prober_instruments.EXPOSED), name="prober: metrics")
         try:
             while not self._stopping.is_set():

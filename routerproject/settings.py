@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from replicas import addresses
 from routerproject import databases, values
 from routerproject.environment import SECRET_CHARACTERS, Environment, Problem, Unusable, kept_secret
 from routerproject.logs import logging_config
@@ -186,6 +187,15 @@ ROUTER_UPSTREAM_CA_FILE = _env.text(
     "",
     allowed="the absolute path of a PEM file with the CA certificates that sign https replicas",
     valid=values.certificates,
+)
+
+ROUTER_REPLICA_NETWORKS: tuple[addresses.Network, ...] = _env.read(
+    "ROUTER_REPLICA_NETWORKS",
+    (),
+    cast=values.networks,
+    valid=bool,
+    allowed="networks separated by commas, like 10.0.0.0/8,fd00::/8, none of them link-local, metadata, unspecified, "
+    "multicast or broadcast",
 )
 
 # --- storage -------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from replicas import addresses
 from routerproject.environment import Unusable
 
 # Answered for whatever Host, and never redirected: load balancers probe by address (middleware.py).
@@ -76,6 +77,17 @@ def address(value: str) -> tuple[str, int]:
         raise Unusable("its port is not one from 1 to 65535")
     host(name)
     return name.strip("[]"), int(port)
+
+
+def networks(value: str) -> tuple[addresses.Network, ...]:
+    """CIDRs, separated by commas."""
+    try:
+        found = tuple(addresses.network(text.strip()) for text in value.split(",") if text.strip())
+    except addresses.NotOne as wrong:
+        raise Unusable(str(wrong)) from wrong
+    if not found:
+        raise Unusable("there is nothing between the commas")
+    return found
 
 
 def token(value: str) -> bool:

@@ -47,6 +47,10 @@ REFUSED = {
     "url query": (replicas("{url: 'http://a?x'}"), "router.replicas[0].url: 'http://a?x' must not have a query"),
     "url fragment": (replicas("{url: 'http://a#x'}"), "router.replicas[0].url: 'http://a#x' must not have a fragment"),
     "url user": (replicas("{url: 'http://u:p@a'}"), "must not contain user info"),
+    "url link-local": (
+        replicas("{url: 'http://0xa9fea9fe:80'}"),
+        "router.replicas[0].url: 'http://0xa9fea9fe:80' must not have a metadata address (169.254.169.254); give the",
+    ),
     "url number": (replicas("{url: 5}"), "router.replicas[0].url: 5 must be text"),
     "duplicate": (replicas(A, "{url: 'http://A/'}"), "router.replicas[1].url: 'http://a' is a duplicate of"),
     "duplicate by port": (replicas(A, "{url: 'http://a:80'}"), "router.replicas[1].url: 'http://a:80' is a duplicate"),

@@ -73,6 +73,7 @@ def test_the_modules_that_must_be_pure_are() -> None:
     """Those of the design, and those that joined them."""
     pure = {name_of(path) for path in sources() if is_pure(path)}
     assert pure >= {
+        "replicas/addresses.py",
         "replicas/health.py",
         "replicas/latencies.py",
         "replicas/passive.py",
