@@ -178,6 +178,7 @@ def test_who_is_cut_off_in_its_turn_is_evicted(monkeypatch: pytest.MonkeyPatch, 
     add_replica()
     other, claim = Process(), new_claim()
     monkeypatch.setattr(proxy.turn, "DEADLINE_SECONDS", 0.2)  # of 6
+    monkeypatch.setattr(proxy.turn, "_lock", lambda: Asked(proxy.turn.LOCK))  # as before PostgreSQL 17
     began, end = threading.Event(), threading.Event()
 
     def stand_still() -> None:
