@@ -64,12 +64,12 @@ def defaults_that_are_for_one_desk(app_configs: Sequence[Any] | None, **kwargs: 
                 f"ALLOWED_HOSTS is {','.join(settings.ALLOWED_HOSTS)}: pages answer on this machine alone, or whatever "
                 "host they are asked for.",
                 hint="Set ALLOWED_HOSTS to the names under which people reach it, like router.example.com.",
-                id="router.E004",
+                id="router.E005",
             )
         )
     for id, name, tells in (
-        ("router.E005", "ROUTER_STATUS_ACCESS", "addresses and load of all replicas"),
-        ("router.E006", "ROUTER_METRICS_ACCESS", "names, load and failures of all replicas"),
+        ("router.E006", "ROUTER_STATUS_ACCESS", "addresses and load of all replicas"),
+        ("router.E007", "ROUTER_METRICS_ACCESS", "names, load and failures of all replicas"),
     ):
         if getattr(settings, name) == "public":
             found.append(

@@ -117,8 +117,8 @@ def test_production_settings_pass_the_deploy_check_and_http_does_not(tmp_path: P
     done = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **production)
     assert "no issues" in done.stdout
     unsafe = {
-        "HTTPS_ONLY": "router.E003", "ALLOWED_HOSTS": "router.E004", "ROUTER_STATUS_ACCESS": "router.E005",
-        "ROUTER_METRICS_ACCESS": "router.E006",
+        "HTTPS_ONLY": "router.E003", "ALLOWED_HOSTS": "router.E005", "ROUTER_STATUS_ACCESS": "router.E006",
+        "ROUTER_METRICS_ACCESS": "router.E007",
     }  # fmt: skip
     done = manage(tmp_path, "check", "--deploy", check=False, **production | dict.fromkeys(unsafe, ""))
     assert done.returncode != 0

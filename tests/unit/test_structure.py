@@ -113,3 +113,18 @@ def test_daphne_is_known_to_nobody_else() -> None:
     """proxy/daphne.py and its rehearsal are the modules that know Daphne's internals."""
     users = {name_of(path) for path in sources() for module in imported(path) if module.split(".")[0] == "daphne"}
     assert users == {"proxy/daphne.py", "proxy/rehearsal.py"}
+
+
+def test_every_threat_names_tests_that_exist() -> None:
+    """docs/security.md: threat, answer, test."""
+    table = (ROOT / "docs" / "security.md").read_text().partition("## Threats")[2]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 20
+    for threat, answer, tests in rows:
+        assert threat
+        assert answer
+        named = re.findall(r"`([^`]+)`", tests)
+        assert named, threat
+        for name in named:
+            path = name.partition("::")[0]
+            assert (ROOT / "tests" / path).exists() or (ROOT / path).exists(), name
