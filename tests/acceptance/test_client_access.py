@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from django.utils import timezone
+from playwright.async_api import Page
 from pytest_django.plugin import DjangoDbBlocker
 
 from proxy import tickets
@@ -187,3 +189,27 @@ async def test_new_sessions_a_minute(cluster: Cluster, replica: SlottedReplica) 
     assert over.refusal == ("session_rejected", 1008, "address_rate")
     assert over.errors[0]["retryable"]
     assert "a minute from this address" in over.errors[0]["message"]
+
+
+async def test_a_browser_streams_with_a_ticket(cluster: Cluster, replica: SlottedReplica, page: Page) -> None:
+    """Its page's backend has got the ticket by HTTP; a second tab with the same one is refused."""
+    await configured(cluster, client_auth="token")
+    text, _ = await token(cluster)
+    host = f"127.0.0.1:{cluster.routers[0].port}"
+    async with httpx.AsyncClient(trust_env=False) as backend:
+        answer = await backend.post(
+            f"http://{host}/api/v1/tickets",
+            json={"origin": f"http://{host}"},
+            headers={"Authorization": f"Bearer {text}"},
+        )
+    ours = answer.json()["ticket"]
+    await page.goto(f"http://{host}/livez")
+    script = """(address) => new Promise((told) => {
+        const socket = new WebSocket(address), heard = [];
+        socket.onmessage = ({data}) => { heard.push(JSON.parse(data)); if (heard[0].type !== "error") socket.close(); };
+        socket.onclose = ({code, reason}) => told({heard, code, reason});
+    })"""
+    first = await page.evaluate(script, f"ws://{host}/v1/stream?ticket={ours}")
+    second = await page.evaluate(script, f"ws://{host}/v1/stream?ticket={ours}")
+    assert [each["type"] for each in first["heard"]] == ["gpu_assigned"]
+    assert (second["heard"][0]["code"], second["code"], second["reason"]) == ("session_rejected", 1008, "unauthorized")
