@@ -328,8 +328,11 @@ class Placement:
         """Those in the line hear that they wait, and when it is too long, also while the database does not answer."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            for waiter in list(self._waiters.values()):
-                waiter.remind(asyncio.get_running_loop().time(), self.settings.queue_timeout_seconds)
+            self._remind_all(asyncio.get_running_loop().time())
+
+    def _remind_all(self, now: float) -> None:  # not in the loop above: it would keep the last one while it sleeps
+        for waiter in list(self._waiters.values()):
+            waiter.remind(now, self.settings.queue_timeout_seconds)
 
     # --- the census ---
 
