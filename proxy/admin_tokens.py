@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils import timezone
@@ -25,7 +26,7 @@ HELP = {
 @admin.register(StreamToken)
 class StreamTokenAdmin(ShownOnceAdmin):
     help_texts = HELP
-    list_display = ("name", "beginning", "state", "live_sessions", "max_sessions", "new_sessions_per_minute")
+    list_display = ("name", "beginning", "state", "live_sessions", "at_once", "a_minute")
     search_fields = ("name", "beginning")
     fields = ("name", "enabled", "expires_at", "origins", "max_sessions", "new_sessions_per_minute")
 
@@ -34,6 +35,19 @@ class StreamTokenAdmin(ShownOnceAdmin):
         if not token.enabled:
             return "off"
         return "in use" if token.usable(timezone.now()) else "expired"
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "origins":
+            kwargs["widget"] = forms.Textarea(attrs={"rows": 3, "cols": 60})
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    @admin.display(description="At once", ordering="max_sessions")
+    def at_once(self, token: StreamToken) -> str:
+        return str(token.max_sessions or "no limit")
+
+    @admin.display(description="New a minute", ordering="new_sessions_per_minute")
+    def a_minute(self, token: StreamToken) -> str:
+        return str(token.new_sessions_per_minute or "no limit")
 
     @admin.display(description="Live sessions")
     def live_sessions(self, token: StreamToken) -> int:

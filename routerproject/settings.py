@@ -273,7 +273,7 @@ AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_RESET_ON_SUCCESS = True
-AXES_VERBOSE = False
+AXES_VERBOSE = AXES_ENABLE_ADMIN = False  # admin.py has ours
 AXES_DISABLE_ACCESS_LOG = True  # of sign-ins that succeed Django keeps the last
 AXES_CLIENT_IP_CALLABLE = "routerproject.signin.address"
 AXES_LOCKOUT_CALLABLE = "routerproject.signin.locked_out"
