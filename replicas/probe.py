@@ -129,7 +129,7 @@ def _json(response: httpx.Response, body: bytes) -> tuple[object, str]:
     if len(body) > MAX_BODY_BYTES:
         return None, f"JSON over {MAX_BODY_BYTES // 1024} KiB"
     if (coding := response.headers.get("Content-Encoding", "identity").lower()) != "identity":
-        return None, f"JSON in {coding}, which was not asked for"
+        return None, f"JSON in {_printable(coding)}, which was not asked for"
     try:
         return json.loads(body), ""
     except (ValueError, RecursionError):
@@ -147,8 +147,13 @@ def _report(facts: dict[str, Any]) -> Report:
     if sessions is None and slots is not None and free is not None:
         sessions = max(0, slots - free)
     word = facts.get("status")
-    readiness = "".join(c for c in word if c.isprintable()) if isinstance(word, str) else ""
+    readiness = _printable(word) if isinstance(word, str) else ""
     return Report(slots, sessions, readiness[:MAX_READINESS_CHARACTERS].strip())
+
+
+def _printable(text: str) -> str:
+    """What of `text` can stand in a line, and in any database."""
+    return "".join(filter(str.isprintable, text))
 
 
 def _count(value: object) -> int | None:

@@ -27,6 +27,9 @@ _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 # urlsplit takes `[::1]8001` for `[::1]`: what stands between is lost without a word.
 _HOST_AND_PORT = re.compile(r"(\[[^][]*:[^][]*\]|[^][:]+)(:[0-9]+)?")
 
+# Four numbers that are no IPv4 address, or one with zeros in front: no client of HTTP takes them for a host.
+_FOUR_NUMBERS = re.compile(r"[0-9]+(\.[0-9]+){3}")
+
 _AFFINITY = re.compile(r"(query|header|cookie):[A-Za-z0-9_.-]{1,80}")
 
 
@@ -98,6 +101,10 @@ def _refuse_where_no_replica_is(host: str) -> None:
         raise RuleBroken(
             f"must not have {article} {word} address{shown}; "
             "give the name or the address at which other hosts reach the replica"
+        )
+    if _FOUR_NUMBERS.fullmatch(host) and str(address) != host:
+        raise RuleBroken(
+            "must have as an IPv4 address four numbers from 0 to 255 without zeros in front, like 10.0.0.5"
         )
 
 

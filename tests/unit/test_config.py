@@ -134,6 +134,19 @@ REFUSED = {
     "a key that is a list": ("router: {[a]: 1}", "found unhashable key, line 1"),
     "a date that is none": (replicas("{url: 'http://a', name: 2024-13-45}"), "not usable YAML: month must be in 1..12"),
     "5,000 digits": (replicas("{url: 'http://a', weight: " + "9" * 5000 + "}"), "not usable YAML: Exceeds the limit"),
+    "a number that is none": (
+        "router: {port: !!int x}",
+        "not usable YAML: invalid literal for int() with base 10: 'x', line 1",
+    ),
+    "a number of nothing": (
+        "router: {port: !!int ''}",
+        "not usable YAML: '' is no int, line 1, column 16; put text in quo",
+    ),
+    "a flag that is none": (replicas("{primary: !!bool x}"), "not usable YAML: 'x' is no bool, line 3, column 17"),
+    "a set that is none": (
+        "router: !!set 0",
+        "the file is not YAML: expected a mapping node, but found scalar, line 1",
+    ),
     "too deep": (replicas("{url: 'http://a', name: " + "[" * 5000), "nested too deeply"),
     "key twice": ("router: {port: 1, port: 2}", "the key 'port' stands there twice"),
     "code": ("router: !!python/object/apply:os.system ['true']", "the file is not YAML"),
