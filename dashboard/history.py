@@ -19,6 +19,8 @@ from proxy.models import LIVE, PLACED, Session
 from replicas.models import HealthTransition, Replica, RouterSettings
 
 HOURS = 24
+# What the page offers, as far as it is kept.
+OFFERED = ((1, "1 h"), (6, "6 h"), (24, "24 h"), (72, "3 d"), (168, "7 d"))
 MOST_SESSIONS = 500
 MOST_TRANSITIONS = 1000
 MOST_ACTS = 200
@@ -34,6 +36,12 @@ def hours_of(text: str | None) -> float:
     if not 0 < hours <= most:
         raise Refused(400, f"hours: “{text}” is no number above 0 and up to {most} (ROUTER_HISTORY_DAYS).")
     return hours
+
+
+def offered() -> list[tuple[int, str]]:
+    """How far back the page may be asked to look: hours, and how that is written."""
+    most = settings.ROUTER_HISTORY_DAYS * 24
+    return [(hours, words) for hours, words in OFFERED if hours <= most]
 
 
 def read_history(id: int, hours: float) -> dict[str, Any]:

@@ -72,7 +72,8 @@ def replica(request: HttpRequest, id: int) -> HttpResponse:
     found = Replica.everything.filter(pk=id).first()
     if found is None:
         raise Http404("There is no such replica (any more).")
-    return render(request, "dashboard/replica.html", {"replica": found})
+    shown = {"replica": found, "offered": history.offered(), "hours": history.HOURS}
+    return render(request, "dashboard/replica.html", shown)
 
 
 # --- JSON ---

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl
 import uvicorn
 from django.template import Context, Engine
 
+from dashboard.history import HOURS, OFFERED
 from routerproject.middleware import POLICY
 from tests.ports import free_port
 from tests.processes import ROOT
@@ -188,7 +189,12 @@ def _static(name: str) -> tuple[int, str, bytes]:
 
 def _page(path: str) -> str:
     name = "index.html" if path == "/dashboard/" else "replica.html"
-    context = {"csrf_token": "a-token", "replica": {"pk": 1, "name": "a", "url": "http://10.0.0.11:8000"}}
+    context = {
+        "csrf_token": "a-token",
+        "replica": {"pk": 1, "name": "a", "url": "http://10.0.0.11:8000"},
+        "offered": OFFERED,
+        "hours": HOURS,
+    }
     return ENGINE.get_template(f"dashboard/{name}").render(Context(context))
 
 

@@ -96,7 +96,10 @@ async def test_only_what_is_permitted_is_offered(
     await expect(page.locator("#dialog .choice:has-text('Activate')")).to_be_visible()
 
 
-async def test_several_sessions_are_disconnected_at_once(stage: Stage, page: Page) -> None:
+@pytest.mark.parametrize("width", [360, 1280])
+async def test_several_sessions_are_disconnected_at_once(stage: Stage, page: Page, width: int) -> None:
+    """Also on a phone, where a session is a card."""
+    await page.set_viewport_size({"width": width, "height": 800})
     await page.goto(stage.url)
     await page.wait_for_selector("#sessions-body tr")
     uids = await page.locator("#sessions-body tr").evaluate_all(
@@ -104,8 +107,27 @@ async def test_several_sessions_are_disconnected_at_once(stage: Stage, page: Pag
     )
     for uid in uids:
         await page.check(f"[data-session='{uid}'] input")
-    await page.click("text=Disconnect 2…")
+    button = page.locator("text=Disconnect 2…")
+    await expect(button).to_be_in_viewport(ratio=1)
+    await is_flawless(page)
+    await button.click()
     await page.fill("#reason", "maintenance at three")
     await page.click("#dialog [type=submit]")
     await expect(page.locator("#notice")).to_have_text("done")
     assert (stage.acts[-1]["sessions"], stage.acts[-1]["reason"]) == (uids, "maintenance at three")
+    await expect(button).to_be_hidden()
+
+
+async def test_what_was_chosen_and_has_ended_can_be_let_go(stage: Stage, page: Page) -> None:
+    """It has left the table of the live ones, so there is nothing to uncheck."""
+    await page.goto(stage.url)
+    row = page.locator("#sessions-body tr").first
+    await row.locator("input").check()
+    uid = await row.get_attribute("data-session")
+    stage.sessions = [session for session in stage.sessions if session["uid"] != uid]
+    await expect(page.locator(f"[data-session='{uid}']")).to_have_count(0)
+    await expect(page.locator("#sessions-disconnect")).to_have_text("Disconnect 1…")
+    await page.click("#sessions-unchoose")
+    await expect(page.locator("#sessions-chosen")).to_be_hidden()
+    await page.locator("#sessions-body tr").first.locator("input").check()
+    await expect(page.locator("#sessions-disconnect")).to_have_text("Disconnect 1…")

@@ -24,10 +24,11 @@ from websockets.exceptions import ConnectionClosed
 from proxy.ledger import usual_folder
 from tests.acceptance.servers import APPLICATION, running_router
 from tests.fake_replica import fake_replica
-from tests.ports import free_port
-from tests.processes import BIN, Running, manage, running, wait_until
+from tests.ports import free_in_a_hundred, free_port
+from tests.processes import BIN, ROOT, Running, manage, running, wait_until
+from tests.scraping import scrape
 
-CONFIGURATION = "deploy/supervisor/supervisord.conf"
+CONFIGURATION = ROOT / "deploy" / "supervisor" / "supervisord.conf"
 
 
 def children(pid: int, program: str) -> set[int]:
@@ -61,12 +62,21 @@ async def test_two_processes_share_a_socket_and_one_of_them_may_die(tmp_path: Pa
         settings = {
             "ROUTER_PROCESSES": 2, "ROUTER_BIND": f"127.0.0.1:{port}", "PATH": f"{BIN}:{os.environ['PATH']}",
         }  # fmt: skip
-        command = [str(BIN / "supervisord"), "-c", CONFIGURATION]
+        # As it stands, but for the metrics' ports: others on this machine may test the same at the same time.
+        ports = free_in_a_hundred(0, 1, 90)
+        shipped = CONFIGURATION.read_text()
+        assert shipped.count('"127.0.0.1:97') == 2
+        ours = tmp_path / "supervisord.conf"
+        ours.write_text(shipped.replace('"127.0.0.1:97', f'"127.0.0.1:{ports[0] // 100}'))
+        command = [str(BIN / "supervisord"), "-c", str(ours)]
         with running("supervisord", command, tmp_path, **settings) as supervisor:
             await asyncio.to_thread(supervisor.wait_until, lambda: "unknown → healthy" in supervisor.log)
             await asyncio.to_thread(supervisor.wait_until, lambda: supervisor.log.count("Listening on TCP") == 2)
             routers = children(supervisor.pid, "daphne")
             assert len(routers) == 2
+            first, second, prober = [await scrape(port) for port in ports]
+            assert ("sessions_total",) in first.keys() & second.keys()
+            assert ("lease_held",) in prober
             before = sessions_of(routers)
 
             clients: list[ClientConnection] = []

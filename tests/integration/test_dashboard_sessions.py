@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import CHANGE, LogEntry
 from django.contrib.auth.models import User
+from django.test import Client
 from django.utils import timezone
 
 from dashboard import actions, sessions
-from dashboard.history import hours_of, read_history
+from dashboard.history import hours_of, offered, read_history
 from dashboard.refused import Refused
 from dashboard.sessions import Wanted, read_sessions
 from proxy import census, steering
@@ -206,6 +208,21 @@ def test_only_what_is_kept_can_be_asked_for(text: str) -> None:
 def test_a_day_is_shown_unless_more_is_asked_for() -> None:
     """Up to all there is."""
     assert (hours_of(None), hours_of("336")) == (24, 336)
+
+
+@pytest.mark.parametrize(
+    ("days", "hours"), [(1, [1, 6, 24]), (2, [1, 6, 24]), (3, [1, 6, 24, 72]), (14, [1, 6, 24, 72, 168])]
+)
+def test_the_page_offers_only_what_is_kept(settings: Any, admin_client: Client, days: int, hours: list[int]) -> None:
+    """Each of what it offers is answered, and one of them is chosen."""
+    settings.ROUTER_HISTORY_DAYS = days
+    replica = add_replica("a")
+    page = admin_client.get(f"/dashboard/replicas/{replica.pk}/").content.decode()
+    inputs = re.findall(r'name="hours" value="(\d+)"( checked)?', page)
+    assert [int(value) for value, _ in inputs] == hours == [value for value, _ in offered()]
+    assert [value for value, checked in inputs if checked] == ["24"]
+    for value in hours:
+        assert hours_of(str(value)) == value
 
 
 # --- acts, as the database has them (what they say and who may: test_dashboard_acts.py) ---

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,7 +100,7 @@ class Run:
     def log(self) -> str:
         return self.log_path.read_text()
 
-    def start(self, terminal: int | None = None) -> None:
+    def start(self, terminal: int | None = None, **settings: str) -> None:
         """Into the log; or in `terminal`, as its controlling one."""
         # This Python's venv as it stands: -o, or make might install into it meanwhile.
         venv = BIN.parent
@@ -109,7 +110,7 @@ class Run:
             output = log if terminal is None else terminal
             self.make = subprocess.Popen(
                 [*own, *command, *(f"{name}={port}" for name, port in self.ports.items())],
-                cwd=ROOT, env=environment(self.var), stdin=terminal, stdout=output, stderr=output,
+                cwd=ROOT, env=environment(self.var, **settings), stdin=terminal, stdout=output, stderr=output,
                 start_new_session=terminal is None,
             )  # fmt: skip
 
@@ -150,12 +151,12 @@ def run(tmp_path: Path) -> Iterator[Run]:
 
 
 def test_make_run_says_where_all_is_and_ctrl_c_ends_all(run: Run) -> None:
-    """A first run: three addresses and a password when a session can be placed. A second: who the admin is."""
+    """A first run: the addresses and a password when a session can be placed. A second: who the admin is."""
     run.start()
     run.wait_for("Ctrl-C stops it.")
     address = f"http://localhost:{run.ports['PORT']}"
-    for words in (f"Player  {address}/", f"Admin   {address}/admin/", f"Status  {address}/status"):
-        assert words in run.log
+    for word, path in (("Player", "/"), ("Dashboard", "/dashboard/"), ("Admin", "/admin/"), ("Status", "/status")):
+        assert re.search(rf"{word} +{address}{path}\n", run.log)
     assert re.search(r"Password:   \S{16}", run.log)
     assert run.get("/readyz")["status"] == "ready"
     assert [replica["name"] for replica in run.get("/status")["replicas"]] == ["a", "b"]
@@ -211,6 +212,18 @@ def test_a_closed_terminal_ends_all(run: Run) -> None:
         while b"started (pid=" not in printed:
             printed += os.read(ours, 65536)
     os.close(ours)
+    run.is_gone()
+
+
+def test_the_welcome_also_comes_where_the_status_is_not_for_anyone(run: Run) -> None:
+    """It asks /readyz then, and does not say that no replica is available while two are."""
+    run.start(ROUTER_STATUS_ACCESS="token", ROUTER_MACHINE_TOKEN="a-token-of-sixteen-or-more")
+    run.wait_for("Ctrl-C stops it.")
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        run.get("/status")
+    assert run.get("/readyz")["status"] == "ready"
+    assert "No replica is available" not in run.log
+    run.make.send_signal(signal.SIGTERM)
     run.is_gone()
 
 

@@ -9,7 +9,8 @@ import { bytes, clock, number, span } from "./words.js";
 const REFRESH_MS = 5000;
 const FEW = 100;
 
-let hours = "24";
+// A browser may have kept another choice than the page came with.
+let hours = byId("hours").querySelector(":checked").value;
 let kind = "all";
 let all = false;
 let known = null;

@@ -34,6 +34,7 @@ export class Sessions {
     byId("sessions-of").addEventListener("click", () => { this.change({ replica: "" }); byId("sessions-search").focus(); });
     byId("sessions-before").addEventListener("click", () => this.change({ page: this.query.page - 1 }, true));
     byId("sessions-after").addEventListener("click", () => this.change({ page: this.query.page + 1 }, true));
+    byId("sessions-unchoose").addEventListener("click", () => this.unchoose());
     byId("sessions-disconnect").addEventListener("click", () => this.acts.disconnect([...this.chosen]));
     this.showQuery();
   }
@@ -196,8 +197,15 @@ export class Sessions {
     this.showChosen();
   }
 
+  // Also those that have left the table since.
+  unchoose() {
+    this.chosen.clear();
+    if (this.page) this.render(this.page);
+    byId("sessions-title").focus({ preventScroll: true });
+  }
+
   showChosen() {
-    show(byId("sessions-disconnect"), this.chosen.size > 0);
+    show(byId("sessions-chosen"), this.chosen.size > 0);
     write(byId("sessions-disconnect"), `Disconnect ${number(this.chosen.size)}…`);
   }
 

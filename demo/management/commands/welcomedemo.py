@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
@@ -36,14 +37,27 @@ class Command(BaseCommand):
         address = f"http://localhost:{options['port']}"
         if not _within(START_SECONDS, lambda: _get(f"{address}/livez") is not None):
             raise CommandError(f"the router at {address} does not answer after {START_SECONDS:g} s; its log says why")
-        ready = _within(REPLICA_SECONDS, lambda: replica_available(_get(f"{address}/status"), started))
-        lines = [f"Player  {address}/", f"Admin   {address}/admin/", f"Status  {address}/status", "", *admin_lines()]
+        ready = _within(REPLICA_SECONDS, lambda: _is_ready(address, started))
+        where = {"Player": "/", "Dashboard": "/dashboard/", "Admin": "/admin/", "Status": "/status"}
+        lines = [f"{what:<10} {address}{path}" for what, path in where.items()]
+        lines += ["", *admin_lines()]
         if not ready:
             lines += ["", "No replica is available yet: until one is, sessions are refused."]
             lines += what_is_missing(_get(f"{address}/status"))
         self.stdout.write("\n".join(["", "The router is running.", "", *lines, "", "Ctrl-C stops it.", ""]))
         self.stdout.flush()
         signal.pause()
+
+
+def is_closed() -> bool:
+    """Whether /status is not for anyone (ROUTER_STATUS_ACCESS): then it is not for this command."""
+    return bool(settings.ROUTER_STATUS_ACCESS != "public")
+
+
+def _is_ready(address: str, since: float) -> bool:
+    if is_closed():
+        return _get(f"{address}/readyz") is not None
+    return replica_available(_get(f"{address}/status"), since)
 
 
 def replica_available(status: Any, since: float) -> bool:
@@ -55,6 +69,8 @@ def replica_available(status: Any, since: float) -> bool:
 
 def what_is_missing(status: Any) -> list[str]:
     """A line for every replica of /status, as it stands now."""
+    if is_closed():
+        return ["  Who may see /status is limited (ROUTER_STATUS_ACCESS); the dashboard says what is missing."]
     if not status:
         return ["The status does not answer: the router's log says why."]
     shown = [f"  {r['name']} at {r['url']}: {r['state']}, {r['status']}" for r in status["replicas"]]
