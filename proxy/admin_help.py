@@ -7,8 +7,8 @@ SESSION = {
     "state": "Waiting: in the line, without a slot. Live: it has one. Ended: only its history is left, for "
     "ROUTER_HISTORY_DAYS.",
     "from_client": "The address it came from; behind proxies of yours (ROUTER_TRUSTED_PROXIES) the one that they name.",
-    "token_name": "The name of the stream token that it was let in by, or that its ticket was made with; none where who "
-    "may stream is open.",
+    "token_name": "The name of the stream token that let it in, or that its ticket was made with; none where who may "
+    "stream is open.",
     "in_process": "Holds its connection. If that process dies, so does the session.",
     "affinity_key": "A digest of what the client brought as its key (Router settings, affinity); the key is not kept.",
     "on_replica": "As the replica was called when the session came there.",
