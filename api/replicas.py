@@ -61,7 +61,7 @@ def show(replica: Replica, live: dict[int, int] | None = None) -> dict[str, Any]
 
 def find(named: str, *, lock: bool = False) -> Replica:
     """Raises Problem: there is none, or there are several of that name."""
-    rows = Replica.objects.select_for_update(of=("self",)) if lock else Replica.objects.all()
+    rows = Replica.objects.select_for_update(of=("self",), no_key=True) if lock else Replica.objects.all()
     rows = rows.select_related("health")
     if named.isascii() and named.isdecimal() and len(named) < 19 and (found := rows.filter(pk=int(named)).first()):
         return found

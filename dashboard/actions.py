@@ -157,7 +157,7 @@ def _replica(body: Mapping[str, Any], *, lock: bool = False) -> Replica:
     id = body.get("replica")
     if not isinstance(id, int) or isinstance(id, bool) or not 0 < id < 2**63:
         raise Refused(400, f"replica: “{id}” is no id of a replica, which is a whole number.")
-    rows = Replica.everything.select_for_update(of=("self",)) if lock else Replica.everything.all()
+    rows = Replica.everything.select_for_update(of=("self",), no_key=True) if lock else Replica.everything.all()
     replica = rows.select_related("health").filter(pk=id).first()
     if replica is None:
         raise Refused(404, f"There is no replica {id} (any more).")

@@ -50,7 +50,7 @@ def register(wanted: Wanted) -> tuple[Replica, bool]:
 
 
 def _register(wanted: Wanted) -> tuple[Replica, bool]:
-    there = list(Replica.objects.select_for_update().filter(name=wanted.name))
+    there = list(Replica.objects.select_for_update(no_key=True).filter(name=wanted.name))
     if made := [replica for replica in there if not replica.registered]:
         raise Conflict(f"the name “{wanted.name}” is that of a replica that people made ({made[0].url})")
     said = {

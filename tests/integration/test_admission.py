@@ -144,6 +144,16 @@ def test_tickets_that_nobody_used_are_pruned() -> None:
     assert Ticket.objects.count() == 2
 
 
+def test_who_asks_for_many_tickets_leaves_few() -> None:
+    _, made = _token()
+    for _ in range(30):
+        tickets.issue(made, PAGE)
+    Ticket.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    for _ in range(4):
+        tickets.issue(made, PAGE)
+    assert Ticket.objects.count() == 4
+
+
 def test_of_a_token_and_a_ticket_only_digests_are_stored() -> None:
     text, made = _token()
     ticket = tickets.issue(made, PAGE)
