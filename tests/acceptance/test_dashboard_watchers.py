@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import sqlite3
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +20,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.acceptance.servers import Router, running_router
 from tests.ports import free_port
 from tests.processes import manage, wait_until
+from tests.raw import raw_client
 from tests.scraping import scrape
 
-REPLICAS, POINTS = 100, 2000  # so that a snapshot is some 4 MB: more than sockets and buffers hold of several
+REPLICAS, POINTS = 100, 2000  # a snapshot of 4 MB, which is all that the kernel takes for one that does not read
 ROUNDS = 5
 # Prints the cookie of an operator's session.
 PREPARE = f"""
@@ -57,19 +56,14 @@ class Watched:
     cookie: str
     metrics: int
 
-    @asynccontextmanager
-    async def watching(self) -> AsyncIterator[ClientConnection]:
-        """A page that takes in one message beside the one that it reads, and then reads no further."""
-        with socket.socket() as socket_:
-            socket_.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
-            socket_.connect(("127.0.0.1", self.router.port))
-            origin = f"http://127.0.0.1:{self.router.port}"
-            async with connect(
-                f"ws://127.0.0.1:{self.router.port}/dashboard/live",
-                sock=socket_, additional_headers={"Cookie": self.cookie, "Origin": origin},
-                max_size=None, max_queue=1, ping_interval=None, compression=None,
-            ) as watcher:  # fmt: skip
-                yield watcher
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Cookie": self.cookie, "Origin": f"http://localhost:{self.router.port}"}
+
+    def watching(self) -> connect:
+        """A page that reads."""
+        url = f"ws://localhost:{self.router.port}/dashboard/live"
+        return connect(url, additional_headers=self.headers, max_size=None, compression=None, proxy=None)
 
     def change_all(self, latency_ms: float) -> None:
         with closing(sqlite3.connect(self.router.database, timeout=20)) as database, database:
@@ -93,7 +87,9 @@ async def hear(watcher: ClientConnection) -> dict[str, Any]:
 
 async def test_who_does_not_read_gathers_nothing_and_holds_up_nobody(watched: Watched) -> None:
     """It gets what was under way, and then the newest; the other page has heard every change meanwhile."""
-    async with watched.watching() as slow, watched.watching() as brisk:
+    path, window = "/dashboard/live", 65_536
+    slow = await raw_client(watched.router.port, path=path, headers=watched.headers, receive_buffer=window)
+    async with watched.watching() as brisk:
         first = await hear(brisk)
         assert (first["type"], len(first["replicas"])) == ("snapshot", REPLICAS)
         assert len(first["replicas"][0]["latencies"]) == POINTS
@@ -103,10 +99,10 @@ async def test_who_does_not_read_gathers_nothing_and_holds_up_nobody(watched: Wa
                 pass
             assert message["type"] == "changes"
             assert len(message["replicas"]) == REPLICAS
-        kept = [await hear(slow)]
+        kept = [json.loads(await slow.message() or "")]
         assert kept[0]["type"] == "snapshot"
         while kept[-1].get("replicas", [{}])[0].get("latency_ms") != ROUNDS:
-            kept.append(await hear(slow))
+            kept.append(json.loads(await slow.message() or ""))
         whole = [message for message in kept if "replicas" in message]
         assert len(whole) <= ROUNDS - 2, [message["at"] for message in whole]
 

@@ -127,7 +127,12 @@ def test_the_dashboard_uses_metrics_that_exist(families: dict[str, tuple[str, fr
     dashboard = json.loads(DASHBOARD.read_text())
     panels = dashboard["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
-    places = [(x, y) for p in panels for g in [p["gridPos"]] for x in range(g["x"], g["x"] + g["w"]) for y in [g["y"]]]
+    places = [
+        (x, y)
+        for g in (panel["gridPos"] for panel in panels)
+        for x in range(g["x"], g["x"] + g["w"])
+        for y in range(g["y"], g["y"] + g["h"])
+    ]
     assert len(set(places)) == len(places)
     assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
     used: set[str] = set()
@@ -138,3 +143,21 @@ def test_the_dashboard_uses_metrics_that_exist(families: dict[str, tuple[str, fr
             assert names, target["expr"]
             used |= names
     assert used <= exposed_names(families)
+
+
+def test_prometheus_itself_reads_the_queries_of_the_dashboard(tmp_path: Path) -> None:
+    """Each as Grafana sends it: as the expression of a rule, by promtool."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("needs promtool: apt-get install prometheus")
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    queries = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+    rules = [
+        {"record": f"query:{number}", "expr": query.replace("$__rate_interval", "1m")}
+        for number, query in enumerate(queries)
+    ]
+    file = tmp_path / "queries.yml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    done = subprocess.run([promtool, "check", "rules", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(queries)} rules found" in done.stdout
