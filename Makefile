@@ -5,6 +5,7 @@ PORT ?= 9000
 DEMO_PORT_A ?= 9101
 DEMO_PORT_B ?= 9102
 ARGS ?=
+FUZZ_SECONDS ?= 60
 
 VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 # Another Python gets a venv beside the usual one, so that `make test PYTHON=python3.13` disturbs nothing.
@@ -15,12 +16,12 @@ CONSTRAINTS := $(if $(LOCK),--constraint $(LOCK))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 # Settings as in production, for checks that need no server.
-PRODUCTION := HTTPS_ONLY=true ALLOWED_HOSTS=router.example.com REDIS_URL=redis://localhost/0 \
+PRODUCTION := HTTPS_ONLY=true ALLOWED_HOSTS=router.example.com ROUTER_STATUS_ACCESS=staff ROUTER_METRICS_ACCESS=staff REDIS_URL=redis://localhost/0 \
 	DATABASE_URL=postgres://router:secret@localhost/router \
 	SECRET_KEY=check-only-$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(64))')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check install lock format clean bench bench-quick
+.PHONY: help run test check audit install lock format clean fuzz bench bench-quick
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1 - /' | sort
@@ -40,6 +41,19 @@ check: $(VENV)/.for-all ## lint, format, types, production settings, missing mig
 	$(BIN)/mypy
 	$(PRODUCTION) $(BIN)/python manage.py check --deploy --fail-level WARNING
 	ROUTER_VAR_DIR=$$(mktemp -d) $(BIN)/python manage.py makemigrations --check --dry-run
+	@$(MAKE) --no-print-directory audit
+
+# Offline its data cannot be reached: then it is skipped by name, and does not fail the checks.
+audit: $(VENV)/.for-all ## known vulnerabilities of what the constraints name
+	@found=$$(timeout 90 $(BIN)/pip-audit --progress-spinner off --disable-pip --no-deps -r $(LOCK) 2>&1); code=$$?; \
+	if [ $$code -eq 0 ] || echo "$$found" | grep -q 'known vulnerabilit'; then echo "$$found"; exit $$code; fi; \
+	echo 'pip-audit: skipped, its data cannot be reached'
+
+fuzz: $(VENV)-fuzz/.ready ## send the router what strangers can, made up at random, for some 45 minutes (ARGS="-k files")
+	@$(VENV)-fuzz/bin/python -m pytest -q --hypothesis-profile=fuzz $(ARGS) tests/fuzz
+	@if $(VENV)-fuzz/bin/python -c 'import atheris' 2> /dev/null; \
+		then $(VENV)-fuzz/bin/python -m tests.fuzz.coverage_guided --seconds $(FUZZ_SECONDS); \
+		else echo 'atheris does not install on Python $(VERSION): nothing was guided by coverage.'; fi
 
 bench: $(VENV)-bench/.ready ## the router beside its peers, 10 minutes; writes bench/results.* (wants a quiet machine)
 	@$(VENV)-bench/bin/python -m bench $(ARGS)
@@ -81,6 +95,14 @@ $(VENV)/.for-run: $(VENV)/.pip pyproject.toml $(LOCK)
 $(VENV)/.for-all: $(VENV)/.for-run
 	@echo 'Installing what tests and checks need …'
 	@$(PIP) install $(CONSTRAINTS) '.[demo,run,test,dev]'
+	@rm -rf build *.egg-info; touch $@
+
+# A venv of its own: atheris is a large binary that not every Python has.
+$(VENV)-fuzz/.ready: pyproject.toml $(LOCK)
+	@echo 'Installing what the fuzzing needs …'
+	@$(PYTHON) -m venv $(VENV)-fuzz
+	@$(VENV)-fuzz/bin/python -m pip --disable-pip-version-check --quiet install $(CONSTRAINTS) '.[test]'
+	@$(VENV)-fuzz/bin/python -m pip --disable-pip-version-check --quiet install $(CONSTRAINTS) '.[fuzz]' || true
 	@rm -rf build *.egg-info; touch $@
 
 # A venv of its own: uvicorn takes uvloop where it finds it, and the tests are to run on what the router itself needs.

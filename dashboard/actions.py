@@ -6,7 +6,7 @@ proxy/steering.py; what may stand in a field says replicas/rules.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,7 @@ class Request:
     user: Any
     body: Mapping[str, Any]
     ask: bool
+    by: str = ""  # the name of the API token that `user` acts by
 
     def refuse_disabled(self, replica: Replica) -> None:
         """What somebody has disabled only who may edit takes back."""
@@ -41,11 +42,23 @@ class Request:
             raise Refused(403, f"{replica} is disabled: to take it back you need the permission {needed}.")
 
     def log(self, about: Replica, text: str) -> None:
-        LogEntry.objects.log_actions(self.user.pk, [about], CHANGE, text, single_object=True)
+        self.log_all([about], text)
+
+    def log_all(self, about: Sequence[Any], text: str) -> None:
+        said = f"{text} {by_token(self.by)}" if self.by else text
+        LogEntry.objects.log_actions(self.user.pk, about, CHANGE, said)
 
 
-def act(user: Any, body: Any) -> str:
-    """Do what `body` says, or with "ask" say what it would do; gives a sentence. Raises Refused."""
+def by_token(name: str) -> str:
+    """What stands in the log behind an act of the API's."""
+    return f"(By the API token “{name}”.)"
+
+
+def act(user: Any, body: Any, by: str = "") -> str:
+    """Do what `body` says, or with "ask" say what it would do; gives a sentence. Raises Refused.
+
+    `by`: the name of the API token that `user` acts by.
+    """
     if not isinstance(body, dict):
         raise Refused(400, "The body must be a JSON object with “what”.")
     what, ask = body.get("what"), body.get("ask", False)
@@ -57,7 +70,7 @@ def act(user: Any, body: Any) -> str:
     if not access.allowed(user, permissions):
         raise Refused(403, f"You may not do this: it needs the permission {' or '.join(permissions)}.")
     with transaction.atomic():  # the deed and its line in the log
-        return deed(Request(user, body, ask))
+        return deed(Request(user, body, ask, by))
 
 
 # --- replicas ---
@@ -144,7 +157,7 @@ def _replica(body: Mapping[str, Any], *, lock: bool = False) -> Replica:
     id = body.get("replica")
     if not isinstance(id, int) or isinstance(id, bool) or not 0 < id < 2**63:
         raise Refused(400, f"replica: “{id}” is no id of a replica, which is a whole number.")
-    rows = Replica.everything.select_for_update(of=("self",)) if lock else Replica.everything.all()
+    rows = Replica.everything.select_for_update(of=("self",), no_key=True) if lock else Replica.everything.all()
     replica = rows.select_related("health").filter(pk=id).first()
     if replica is None:
         raise Refused(404, f"There is no replica {id} (any more).")
@@ -183,7 +196,7 @@ def _disconnect(request: Request) -> str:
     if request.ask:
         return f"Ends {wording.sessions(len(live), 'live')} (1012, “{reason}”); nobody else is touched."
     asked = steering.disconnect([session.uid for session in live], reason)
-    LogEntry.objects.log_actions(request.user.pk, live, CHANGE, f"Disconnected: {reason}")
+    request.log_all(live, f"Disconnected: {reason}")
     return f"Told to end: {wording.sessions(asked)} (1012, “{reason}”)."
 
 

@@ -17,7 +17,7 @@ from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 
-from proxy import admin_help, steering
+from proxy import admin_help, admin_tokens, steering  # noqa: F401  (registers its page)
 from proxy.admin_dates import FIELD, SessionList
 from proxy.admin_display import ProcessCells, SessionCells, count_carried
 from proxy.models import LIVE, PLACED, WAITING, RouterProcess, Session
@@ -132,15 +132,15 @@ class SessionAdmin(SessionCells, ForReading):
     )  # fmt: skip
     list_filter = (StateFilter, ReplicaFilter, EndedByFilter, CloseCodeFilter, ProcessFilter)
     date_hierarchy = FIELD
-    search_fields = ("uid", "client", "replica_name")
-    search_help_text = "By the session’s id, the client’s address or the replica’s name."
+    search_fields = ("uid", "client", "replica_name", "token_name")
+    search_help_text = "By the session’s id, the client’s address, or the name of its replica or stream token."
     ordering = ("-id",)
     list_per_page = 50
     show_full_result_count = False  # counts a long history twice, and
     show_facets = admin.ShowFacets.NEVER  # once for each choice of each filter
     actions = ("disconnect",)
     fieldsets = (
-        (None, {"fields": ("story", "state", "uid", "from_client", "in_process", "affinity_key")}),
+        (None, {"fields": ("story", "state", "uid", "from_client", "token_name", "in_process", "affinity_key")}),
         ("Placement", {"fields": ("on_replica", "url", "attempts", "avoid")}),
         ("Times (UTC)", {"fields": ("opened", "placed", "first_media", "ended", "waited", "lasted")}),
         ("Traffic", {"fields": ("up", "down")}),

@@ -6,7 +6,9 @@ SESSION = {
     "uid": "As in the logs, in the message of a worker_failed, and in the X-Request-ID that its replica saw.",
     "state": "Waiting: in the line, without a slot. Live: it has one. Ended: only its history is left, for "
     "ROUTER_HISTORY_DAYS.",
-    "from_client": "The address it came from; with BEHIND_PROXY the one that your proxy names.",
+    "from_client": "The address it came from; behind proxies of yours (ROUTER_TRUSTED_PROXIES) the one that they name.",
+    "token_name": "The name of the stream token that let it in, or that its ticket was made with; none where who may "
+    "stream is open.",
     "in_process": "Holds its connection. If that process dies, so does the session.",
     "affinity_key": "A digest of what the client brought as its key (Router settings, affinity); the key is not kept.",
     "on_replica": "As the replica was called when the session came there.",

@@ -21,7 +21,7 @@ from proxy.models import LIVE, WAITING, ProcessTraffic, RouterProcess, Session
 from proxy.pulse import write_traffic
 from proxy.steering import live_by_replica
 from proxy.traffic import Count
-from proxy.turn import evict, turn
+from proxy.turn import turn
 from replicas import rules
 from replicas.health import HEALTHY
 from replicas.lease import own_name
@@ -88,7 +88,6 @@ def retire(process: int) -> None:
 
 def bury(process: int, seen_beat: int) -> bool:
     """End a dead process and its sessions, unless it has counted up since; give whether it was ended."""
-    evict()  # it may have died, or been stopped, in its turn
     with turn():
         return _end(process, VANISHED, beat=seen_beat)
 

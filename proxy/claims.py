@@ -14,6 +14,14 @@ from replicas.passive import Outcome
 NO_HEALTHY_REPLICA, QUEUE_FULL, EXHAUSTED = "no_healthy_replica", "queue_full", "exhausted"
 
 
+# Why it is not admitted: for what it has shown, or because it would be more than a limit allows, of its address or its
+# stream token; at once, or new ones within a minute.
+UNAUTHORIZED, ORIGIN_NOT_ALLOWED = "unauthorized", "origin_not_allowed"
+ADDRESS_SESSIONS, ADDRESS_RATE = "address_sessions", "address_rate"
+TOKEN_SESSIONS, TOKEN_RATE = "token_sessions", "token_rate"
+LIMITS = (ADDRESS_SESSIONS, ADDRESS_RATE, TOKEN_SESSIONS, TOKEN_RATE)
+
+
 class ProcessEnded(Exception):
     """Others have seen this process's count stand still, and ended it: its sessions have no slots any more."""
 
@@ -26,6 +34,17 @@ class Seat:
     name: str
     url: str
     slow_start: bool = False
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who a client is, as limits count it. Those of its token are here, those of addresses in the router settings."""
+
+    address: str | None = None  # None: unknown, or there is no limit
+    token: int | None = None
+    token_name: str = ""
+    max_sessions: int = 0  # 0: no limit
+    new_sessions_per_minute: int = 0
 
 
 @dataclass
@@ -45,6 +64,7 @@ class Claim:
     avoid: dict[int, float] = field(default_factory=dict)  # replica → when it failed this session, Unix seconds
     # When it first stood in the line, in the loop's time: a replica that rejects all would have it wait for ever else.
     waits_since: float | None = None
+    access: Access = Access()
 
 
 @dataclass(frozen=True)
@@ -104,6 +124,7 @@ class Settled:
     ids: dict[str, int] = field(default_factory=dict)
     seats: dict[int, Seat] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
+    limited: dict[str, str] = field(default_factory=dict)  # by uid: refused by a limit, and without a row
     stranded: bool = False
     ejected: int = 0
     seated: set[int] = field(default_factory=set)

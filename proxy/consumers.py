@@ -17,11 +17,14 @@ from typing import Any
 from channels.exceptions import StopConsumer
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
+from django.db import Error as DatabaseFault
 from django.utils import timezone
 
 from proxy import errors, process
+from proxy.admission import NotAdmitted, admit
 from proxy.affinity import affinity_key
-from proxy.claims import Claim
+from proxy.claims import LIMITS, Claim
+from proxy.credentials import credentials, without_ours, without_tickets
 from proxy.errors import Close, Ending
 from proxy.forwarding import Handshake, forwarded_headers, forwarded_query
 from proxy.instruments import Moved
@@ -34,6 +37,7 @@ from proxy.search import Search
 from proxy.session import SessionLog, moved_by
 from proxy.traffic import Carrying
 from proxy.wire import WireLink
+from replicas.client_address import client_address
 
 logger = logging.getLogger("proxy.session")
 
@@ -51,6 +55,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
     channel_layer_alias = "none"
 
     log: SessionLog
+    address: str | None
     claim: Claim | None = None
     link: Link
     handshake: Handshake
@@ -59,7 +64,8 @@ class StreamConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         """Accept at once: whatever there is to say, the client can only hear it in-band (design, decision 1)."""
-        self.log = SessionLog(id=uuid.uuid4().hex, client=_address(self.scope))
+        self.address = _address(self.scope)
+        self.log = SessionLog(id=uuid.uuid4().hex, client=_shown(self.address, self.scope))
         subprotocol = _first_subprotocol(self.scope["headers"])
         offer = TakeOver()
         await self.base_send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": [], TAKE_OVER: offer})
@@ -122,6 +128,8 @@ class StreamConsumer(AsyncWebsocketConsumer):
             while True:
                 found = await search.next()
                 if isinstance(found, Ending):
+                    if found.why in LIMITS:
+                        self.claim = None  # strangers fill no table: it has no row
                     return found
                 self.replica = found
                 outcome = await relay(self.link, found, opening, self.log.id)
@@ -136,18 +144,23 @@ class StreamConsumer(AsyncWebsocketConsumer):
                     search.lost()
                 self.replica = None
                 self._farewell(found)
+        except NotAdmitted as refused:
+            return errors.not_admitted(refused.reason)
         except DatabaseAway:
             return errors.router_unavailable()
         finally:
             opening.end()
 
     async def _claim(self, placement: Placement) -> Claim:
-        """What placement gets to know. Raises DatabaseAway."""
+        """What placement gets to know. Raises NotAdmitted or DatabaseAway."""
         await placement.ready()
-        key = affinity_key(
-            placement.settings.affinity, self.scope["query_string"], self.scope["headers"], settings.SECRET_KEY
-        )
-        return Claim(self.log.id, self.log.client, key, opened_at=timezone.now())
+        query, headers, current = self.scope["query_string"], self.scope["headers"], placement.settings
+        try:
+            access = await admit(credentials(query, headers), self.address, current)
+        except (TimeoutError, DatabaseFault) as fault:
+            raise DatabaseAway from fault
+        key = affinity_key(current.affinity, query, headers, settings.SECRET_KEY)
+        return Claim(self.log.id, self.log.client, key, opened_at=timezone.now(), access=access)
 
     async def _say_goodbye(self, ending: Ending) -> None:
         """Tell both sides. At the same time: a client that is slow to go must not keep a slot of the replica."""
@@ -194,10 +207,10 @@ class StreamConsumer(AsyncWebsocketConsumer):
 
     def _handshake(self, subprotocol: str | None) -> Handshake:
         return Handshake(
-            query=forwarded_query(self.scope["query_string"]),
+            query=forwarded_query(without_tickets(self.scope["query_string"])),
             subprotocol=subprotocol,
             headers=forwarded_headers(
-                self.scope["headers"],
+                without_ours(self.scope["headers"], (settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME)),
                 session=self.log.id,
                 allowed=settings.ROUTER_FORWARD_HEADERS,
                 client_address=self.scope["client"][0] if self.scope.get("client") else None,
@@ -251,5 +264,15 @@ def _first_subprotocol(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     return next((name for name in map(str.strip, offered.split(",")) if _TOKEN.fullmatch(name)), None)
 
 
-def _address(scope: dict[str, Any]) -> str:
-    return "{}:{}".format(*scope["client"]) if scope.get("client") else "unknown"
+def _address(scope: dict[str, Any]) -> str | None:
+    """The client's; None: it came by a Unix socket, and nobody has said more."""
+    peer = scope["client"][0] if scope.get("client") else None
+    forwarded = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"x-forwarded-for"]
+    return client_address(peer, forwarded, settings.ROUTER_TRUSTED_PROXIES)
+
+
+def _shown(address: str | None, scope: dict[str, Any]) -> str:
+    """For the log: with the port where it is the peer's own."""
+    if settings.ROUTER_TRUSTED_PROXIES or not scope.get("client"):
+        return address or "unknown"
+    return "{}:{}".format(*scope["client"])

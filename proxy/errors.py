@@ -9,6 +9,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 
+from proxy.claims import (
+    ADDRESS_RATE,
+    ADDRESS_SESSIONS,
+    LIMITS,
+    ORIGIN_NOT_ALLOWED,
+    TOKEN_RATE,
+    TOKEN_SESSIONS,
+    UNAUTHORIZED,
+)
 from proxy.frames import TOO_BIG
 
 # Those that say what is wrong with what a peer sent are in frames.py.
@@ -114,6 +123,23 @@ def queue_full() -> Ending:
 
 def queue_timeout() -> Ending:
     return _unavailable("queue_timeout", "router: no replica came free in time")
+
+
+# What a client may not know: which tokens there are. What it should: which limit it is.
+_NOT_ADMITTED = {
+    UNAUTHORIZED: "router: a valid stream token or ticket is needed",
+    ORIGIN_NOT_ALLOWED: "router: not from this origin",
+    ADDRESS_SESSIONS: "router: too many sessions at once from this address",
+    ADDRESS_RATE: "router: too many new sessions a minute from this address",
+    TOKEN_SESSIONS: "router: too many sessions at once with this stream token",
+    TOKEN_RATE: "router: too many new sessions a minute with this stream token",
+}
+
+
+def not_admitted(reason: str) -> Ending:
+    """It may not stream, or has more than a limit allows: `reason` is one of claims.py. A limit's may try again."""
+    frame = error_frame("session_rejected", _NOT_ADMITTED[reason], retryable=reason in LIMITS)
+    return Ending("router", reason, POLICY_VIOLATION, to_client=Close(POLICY_VIOLATION, reason), error_frame=frame)
 
 
 def router_draining() -> Ending:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Protocol
 
+from proxy.claims import LIMITS, ORIGIN_NOT_ALLOWED, UNAUTHORIZED
 from proxy.errors import INTERNAL_ERROR, POLICY_VIOLATION, SERVICE_RESTART, TRY_AGAIN_LATER
 from proxy.frames import TOO_BIG
 
@@ -113,6 +114,8 @@ _LOST = {
 }
 
 _BY_ROUTER: dict[str, Callable[[Row], str]] = {
+    UNAUTHORIZED: lambda row: "it had shown no valid stream token or ticket",
+    ORIGIN_NOT_ALLOWED: lambda row: "its page's origin is not allowed",
     "replica's message over the limit": lambda row: f"{_replica(row)} sent a message over the limit {_in(row)}",
     "every attempt failed": lambda row: (
         f"no replica could be reached in {row.attempts} {'attempt' if row.attempts == 1 else 'attempts'}"
@@ -131,6 +134,9 @@ _BY_ROUTER: dict[str, Callable[[Row], str]] = {
     "stopped": lambda row: f"its router process was stopped {_in(row)}",
     "given up": lambda row: "its router process had given it up: the database answered too late",
 }
+
+
+_BY_ROUTER |= dict.fromkeys(LIMITS, lambda row: f"a limit was reached ({row.why})")
 
 
 def _told(row: Row) -> str:

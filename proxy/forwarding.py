@@ -13,6 +13,9 @@ from urllib.parse import quote
 
 REQUEST_ID = "X-Request-ID"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+# What may not stand in a header's value. Servers let some of it in (RFC 9110 §5.5 has it replaced by a space); the
+# websockets client would refuse to send it, which would look like a fault of every replica.
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 # What may stand in a query (RFC 3986 §3.4), and % for what is quoted already.
 _QUERY_CHARACTERS = "!$%&'()*+,-./:;=?@_~[]|"
 
@@ -53,7 +56,7 @@ def forwarded_headers(
     """
     incoming: dict[str, list[str]] = {}
     for name, value in received:
-        incoming.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
+        incoming.setdefault(name.decode("latin-1").lower(), []).append(_CONTROL.sub(" ", value.decode("latin-1")))
 
     def trusted(name: str) -> str:
         return ", ".join(incoming.get(name, ())) if behind_proxy else ""

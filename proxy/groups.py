@@ -13,7 +13,7 @@ _SEE = frozenset(
     f"{app}.view_{model}"
     for app, models in {
         "replicas": ("replica", "healthtransition", "routersettings"),
-        "proxy": ("session", "routerprocess"),
+        "proxy": ("session", "routerprocess", "streamtoken"),
         "admin": ("logentry",),
     }.items()
     for model in models
@@ -21,12 +21,13 @@ _SEE = frozenset(
 _STEER = _SEE | {"replicas.drain_replica", "proxy.disconnect_session"}
 _EDIT = _STEER | {
     "replicas.add_replica", "replicas.change_replica", "replicas.delete_replica", "replicas.change_routersettings",
+    "proxy.add_streamtoken", "proxy.change_streamtoken", "proxy.delete_streamtoken",
 }  # fmt: skip
 
 GROUPS: dict[str, tuple[str, frozenset[str]]] = {
     "Viewers": ("see all, change nothing", _SEE),
     "Operators": ("also drain replicas, take drains back, and disconnect sessions", _STEER),
-    "Editors": ("also add, change and delete replicas, and change the router settings", _EDIT),
+    "Editors": ("also add, change and delete replicas, change the router settings, and make stream tokens", _EDIT),
 }
 
 

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from proxy.claims import LIMITS, ORIGIN_NOT_ALLOWED, UNAUTHORIZED
 from proxy.errors import (
     INTERNAL_ERROR,
     POLICY_VIOLATION,
@@ -33,8 +34,10 @@ TOLD = (
 )  # fmt: skip
 OUTCOMES = (
     "client_closed", "client_vanished", "replica_closed", "session_rejected", "message_too_big", "protocol_error",
-    "stalled", "disconnected", *TOLD,
+    "stalled", "disconnected", "not_admitted", *TOLD,
 )  # fmt: skip
+
+REJECTIONS = (UNAUTHORIZED, ORIGIN_NOT_ALLOWED, *LIMITS)
 
 ROUTER = CollectorRegistry()
 LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -62,6 +65,9 @@ _queue = _histogram("queue_time_seconds", "Time in the line of those that had to
 _connection_errors = _counter("connection_errors", "Attempts to give a session to a replica that have failed.")
 _retries = _counter("retry_warnings", "Attempts beyond the first of a session.")
 _ejections = _counter("ejections", "Replicas ejected by turns of this process.")
+_rejections = _counter("rejections", "Sessions that were not admitted, or were over a limit.", ("reason",))
+for _reason in REJECTIONS:
+    _rejections.labels(_reason)
 _stalls = _counter("stalls", "Sessions that ended because a peer took or sent too little for too long.", ("peer",))
 for _peer in ("client", "replica"):
     _stalls.labels(_peer)
@@ -151,7 +157,9 @@ def ended(ending: Ending, seconds: float, moved: Moved) -> None:
     carried.ended(moved)
     _ended.labels(outcome(ending), code_label(ending.code)).inc()
     _duration.observe(seconds)
-    if ending.by == "router" and ending.code == POLICY_VIOLATION:
+    if ending.by == "router" and ending.why in REJECTIONS:
+        _rejections.labels(ending.why).inc()
+    elif ending.by == "router" and ending.code == POLICY_VIOLATION:
         _stalls.labels("client").inc()
     elif ending.by == "replica" and ending.to_replica is not None and ending.to_replica.code == POLICY_VIOLATION:
         _stalls.labels("replica").inc()
@@ -170,7 +178,7 @@ def outcome(ending: Ending) -> str:
     if ending.by == "replica":
         return {"closed": "replica_closed", "rejected": "session_rejected"}.get(ending.why, "replica_lost")
     if ending.code == POLICY_VIOLATION:
-        return "stalled"
+        return "not_admitted" if ending.why in REJECTIONS else "stalled"
     if ending.code == TOO_BIG:
         return "message_too_big"
     if ending.code in (SERVICE_RESTART, TRY_AGAIN_LATER, INTERNAL_ERROR):

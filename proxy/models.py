@@ -7,18 +7,34 @@ ROUTER_HISTORY_DAYS as the access log. What it all amounts to, over time, is wri
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from replicas import rules
-from replicas.models import Replica
+from proxy.credentials import is_origin_rule
+from replicas import rules, tokens
+from replicas.models import CountField, Replica, validate_limit
 
 LIVE = Q(ended_at__isnull=True)
 PLACED = LIVE & Q(url__isnull=False)
 WAITING = LIVE & Q(url__isnull=True)
 # Ended by a fault of a replica's or of ours, or for want of a slot: 1011, 1013, and what a dead process has left.
 FAILED = ~LIVE & (Q(close_code__in=(1011, 1013)) | Q(ended_by="router", close_code__isnull=True))
+
+
+MAX_TOKEN_NAME = 63
+
+
+def validate_origins(value: Any) -> None:
+    wrong = [each for each in str(value).replace(",", " ").split() if not is_origin_rule(each)]
+    if wrong:
+        raise ValidationError(
+            f"“{wrong[0]}” is no origin; write one a line, like https://app.example.com or https://*.example.com."
+        )
 
 
 class RouterProcess(models.Model):
@@ -55,6 +71,11 @@ class Session(models.Model):
     # Where its slot is. Not the replica's own: that may be edited while the session lives.
     url = models.CharField("URL", max_length=rules.MAX_URL_LENGTH, null=True)  # noqa: DJ001  (null: it waits)
     client = models.CharField("client address", max_length=64, blank=True)
+    # By which limits count it; null where there is none, so that no index has to keep it. `token` is the id of a
+    # StreamToken that may be gone: to clear it from a long history would take longer than a database may.
+    address = models.CharField(max_length=64, null=True)  # noqa: DJ001  (null: not in the index)
+    token = models.PositiveBigIntegerField(null=True)
+    token_name = models.CharField("stream token", max_length=MAX_TOKEN_NAME, blank=True, db_default="")
     # Of the key only a digest: the key itself may be a secret.
     affinity_key = models.CharField(max_length=32, null=True)  # noqa: DJ001  (null: none, and not in the index)
     opened_at = models.DateTimeField()
@@ -89,12 +110,56 @@ class Session(models.Model):
             ),
             # For pruning alone. With the live ones in it, SQLite takes it for all that asks for them.
             models.Index(fields=["ended_at"], condition=~LIVE, name="session_ended"),
+            # For limits: who has how many now. (How many came in the last minute says the index below.)
+            models.Index(fields=["address"], condition=LIVE & Q(address__isnull=False), name="session_address_live"),
+            models.Index(fields=["token"], condition=LIVE & Q(token__isnull=False), name="session_token_live"),
             # For people: by date, newest first, and how many came in a while.
             models.Index(fields=["opened_at"], name="session_opened"),
         ]
 
     def __str__(self) -> str:
         return self.uid
+
+
+class StreamToken(models.Model):
+    """What a client, or the backend of a page, shows to get sessions. Of the token itself only its digest is kept."""
+
+    name = models.CharField(max_length=MAX_TOKEN_NAME, unique=True)
+    digest = models.CharField(max_length=tokens.DIGEST_CHARACTERS, unique=True, editable=False)
+    beginning = models.CharField(max_length=20, editable=False)
+    enabled = models.BooleanField(default=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField("expires at (UTC)", null=True, blank=True)
+    origins = models.TextField("allowed origins", blank=True, validators=[validate_origins])
+    max_sessions = CountField("sessions at once", default=0, validators=[validate_limit])
+    new_sessions_per_minute = CountField("new sessions per minute", default=0, validators=[validate_limit])
+
+    kind = tokens.STREAM
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        return self.origins.replace(",", " ").split()
+
+    def usable(self, now: datetime) -> bool:
+        return self.enabled and (self.expires_at is None or now < self.expires_at)
+
+
+class Ticket(models.Model):
+    """A browser's: good for one session of a page of `origin`, within seconds. Deleted by whoever uses it."""
+
+    digest = models.CharField(max_length=tokens.DIGEST_CHARACTERS, unique=True)
+    token = models.ForeignKey(StreamToken, models.CASCADE, related_name="tickets")
+    origin = models.CharField(max_length=255)
+    expires_at = models.DateTimeField(db_index=True)
+
+    def __str__(self) -> str:
+        return f"a ticket of {self.token}"
 
 
 class ProcessTraffic(models.Model):

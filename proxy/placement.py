@@ -253,13 +253,16 @@ class Placement:
 
     def _deliver(self, batch: Batch, settled: Settled) -> None:
         for claim in batch.arrivals:
-            claim.id = settled.ids[claim.uid]
+            claim.id = settled.ids.get(claim.uid)
         for claim in batch.returns:
             claim.seat = None
         now = asyncio.get_running_loop().time()
         for waiter in list(self._waiters.values()):
             claim = waiter.claim
-            if claim.id in settled.seats:
+            if claim.uid in settled.limited:
+                self._claims.pop(claim.uid, None)  # it is not in the table, and nothing will end it there
+                waiter.refuse(settled.limited[claim.uid])
+            elif claim.id in settled.seats:
                 waiter.give(settled.seats[claim.id])
             elif claim.id in settled.refused:
                 waiter.refuse(settled.refused[claim.id])
@@ -325,8 +328,11 @@ class Placement:
         """Those in the line hear that they wait, and when it is too long, also while the database does not answer."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            for waiter in list(self._waiters.values()):
-                waiter.remind(asyncio.get_running_loop().time(), self.settings.queue_timeout_seconds)
+            self._remind_all(asyncio.get_running_loop().time())
+
+    def _remind_all(self, now: float) -> None:  # not in the loop above: it would keep the last one while it sleeps
+        for waiter in list(self._waiters.values()):
+            waiter.remind(now, self.settings.queue_timeout_seconds)
 
     # --- the census ---
 

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from django.conf import settings
 
-from proxy import instruments
+from proxy import admission, instruments
 from proxy.instruments import Moved
 from proxy.placement import Placement
 from proxy.traffic import Carrying, Count, Traffic
@@ -143,7 +143,7 @@ async def end() -> None:
     if asyncio.get_running_loop() in _placements:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
-                await placement().stop()
+                await asyncio.gather(placement().stop(), admission.end())
     if _metrics is not None and not _metrics.done():
         _metrics.cancel()
         await asyncio.wait({_metrics})

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.dispatch import receiver
 
-from proxy import process, steering
+from proxy import process, steering, tickets
 from proxy.models import RouterProcess, Sample, Session
 from replicas.signals import asking_for_long_histories, asking_what_is_missing, counting_sessions, pruning
 
@@ -49,5 +49,7 @@ def prune_history(before: datetime, **kwargs: Any) -> int:
     past = Sample.objects.filter(at__lt=before).order_by("at").values_list("pk", flat=True)[:PRUNE_ROWS]
     if samples := Sample.objects.filter(pk__in=list(past)).delete()[0]:
         return samples
+    if unused := tickets.prune(PRUNE_ROWS):
+        return unused
     gone = RouterProcess.objects.filter(ended_at__lt=before).values_list("pk", flat=True)[:PRUNE_ROWS]
     return RouterProcess.objects.filter(pk__in=list(gone)).delete()[0]

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from proxy.claims import Claim, Ended, Seat
 from proxy.models import Session
-from proxy.turn import Asked, reading
+from proxy.turn import Asked
 
 # A statement's parameters are bounded (SQLite: 32,766).
 ROWS_AT_ONCE = 500
@@ -40,8 +40,8 @@ def write_endings(endings: Iterable[Ended]) -> None:
 
 
 _INSERT = (
-    "INSERT INTO proxy_session (uid, process_id, client, affinity_key, opened_at, replica_id, replica_name, url,"
-    " placed_at, attempts, ended_at, ended_by, why)"
+    "INSERT INTO proxy_session (uid, process_id, client, address, token, token_name, affinity_key, opened_at,"
+    " replica_id, replica_name, url, placed_at, attempts, ended_at, ended_by, why)"
 )
 
 
@@ -49,8 +49,7 @@ def write_unseen(process: int, endings: Sequence[Ended]) -> None:
     """Rows for those that were over before a turn saw them: for the log."""
     uids = [ended.claim.uid for ended in endings if ended.claim.id is None]
     if uids:
-        with reading():
-            found = set(Session.objects.filter(uid__in=uids).values_list("uid", flat=True))
+        found = set(Session.objects.filter(uid__in=uids).values_list("uid", flat=True))
         unseen = set(uids) - found
         write_arrivals(process, [(ended.claim, None, ended.why) for ended in endings if ended.claim.uid in unseen])
 
@@ -60,7 +59,8 @@ def write_arrivals(process: int, arrivals: Sequence[tuple[Claim, Seat | None, st
     now = _moment(timezone.now())
     rows = [
         (
-            claim.uid, process, _text(claim.client, 64), claim.affinity_key, _moment(claim.opened_at),
+            claim.uid, process, _text(claim.client, 64), claim.access.address, claim.access.token,
+            claim.access.token_name, claim.affinity_key, _moment(claim.opened_at),
             *((seat.replica, seat.name, seat.url, now, 1) if seat is not None else (None, "", None, None, 0)),
             *((now, "router", _text(refusal, 100)) if refusal is not None else (None, "", "")),
         )

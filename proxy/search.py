@@ -16,7 +16,7 @@ from typing import Any
 from django.conf import settings
 
 from proxy import errors, instruments
-from proxy.claims import EXHAUSTED, NO_HEALTHY_REPLICA, QUEUE_FULL, Claim, Seat
+from proxy.claims import EXHAUSTED, LIMITS, NO_HEALTHY_REPLICA, QUEUE_FULL, Claim, Seat
 from proxy.errors import Close, Ending
 from proxy.forwarding import Handshake
 from proxy.line import QUEUE_TIMEOUT, Refused
@@ -169,6 +169,8 @@ class Search:
             return self._rejection  # no other replica has made it good
         if reason in REFUSALS:
             return REFUSALS[reason]()
+        if reason in LIMITS:
+            return errors.not_admitted(reason)
         return errors.every_attempt_failed(self._log.id, "every attempt failed")
 
     def _tell(self, position: int, depth: int) -> None:

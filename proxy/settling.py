@@ -27,10 +27,11 @@ from proxy.fleet import (
     router_settings,
     write_turns,
 )  # fmt: skip
+from proxy.limits import over_limits
 from proxy.models import Session
 from proxy.rows import write_arrivals, write_endings, write_seats, write_unseated, write_unseen
 from proxy.selection import Candidate, Wish, assign
-from proxy.turn import Asked, brief_turn, reading, refuse_what_was_given_up
+from proxy.turn import Asked, brief_turn, refuse_what_was_given_up
 from replicas import rules
 from replicas.models import Policy, RouterSettings
 from replicas.passive import Outcome
@@ -54,14 +55,12 @@ def settle(process: int, batch: Batch) -> Settled:
     """Take a turn for router process `process`. Raises ProcessEnded, or a database's fault: then nothing was done."""
     with brief_turn():
         if batch.again:
-            with reading():
-                Session.objects.filter(uid__in=[claim.uid for claim in batch.arrivals]).delete()
+            Session.objects.filter(uid__in=[claim.uid for claim in batch.arrivals]).delete()
         write_unseen(process, batch.endings)
         write_endings(batch.endings)
         alive = Asked("SELECT 1 FROM proxy_routerprocess WHERE id = %s AND ended_at IS NULL", [process])
         line, live, settings = Asked(LINE), Asked(LIVE_BY_URL), Asked(SETTINGS)
-        with reading():
-            replicas = read_replicas()
+        replicas = read_replicas()
         refuse_what_was_given_up()
         if not alive.rows():
             raise ProcessEnded
@@ -73,19 +72,24 @@ def settle(process: int, batch: Batch) -> Settled:
         sessions = by_server(live.rows())
         if leaving is not None:
             sessions.subtract(rules.same_replica(url) for (url,) in leaving.rows())
-        fleet = assess(replicas, router_settings(settings.rows()), sessions, [*freed, *batch.outcomes], now)
+        current = router_settings(settings.rows())
+        fleet = assess(replicas, current, sessions, [*freed, *batch.outcomes], now)
+        limited = over_limits(batch.arrivals, current)
         waiting = [row for row in line.rows() if row[0] not in returning]
-        return _Turn(process, batch, fleet, waiting, now).take()
+        return _Turn(process, batch, fleet, waiting, now, limited).take()
 
 
 class _Turn:
     """The line, and who of it goes where."""
 
-    def __init__(self, process: int, batch: Batch, fleet: Fleet, waiting: list[Any], now: float) -> None:
+    def __init__(
+        self, process: int, batch: Batch, fleet: Fleet, waiting: list[Any], now: float, limited: dict[str, str]
+    ) -> None:
         self._process, self._batch, self._fleet, self._waiting, self._now = process, batch, fleet, waiting, now
         stranded = not fleet.standing and not fleet.settings.queue_when_down
-        self._settled = Settled(stranded=stranded, ejected=fleet.ejected)
-        self._arrivals = dict(enumerate(batch.arrivals, BEHIND_ALL))
+        self._settled = Settled(stranded=stranded, ejected=fleet.ejected, limited=limited)
+        welcome = [claim for claim in batch.arrivals if claim.uid not in limited]
+        self._arrivals = dict(enumerate(welcome, BEHIND_ALL))
         self._returns = {claim.id: claim for claim in batch.returns if claim.id is not None}
 
     def take(self) -> Settled:
@@ -148,7 +152,7 @@ class _Turn:
             waiting += seat is None and refusal is None
             found[claim.uid] = seat, refusal
         self._settled.ids = write_arrivals(
-            self._process, [(claim, *found[claim.uid]) for claim in self._batch.arrivals]
+            self._process, [(claim, *found[claim.uid]) for claim in self._arrivals.values()]
         )
         for uid, id in self._settled.ids.items():
             seat, refusal = found[uid]
@@ -180,6 +184,5 @@ def _last_replicas(keys: set[str], settings: RouterSettings) -> dict[str, int]:
     )
     last = [id for (id,) in found.rows() if id is not None]
     oldest = timezone.now() - timedelta(seconds=settings.affinity_ttl_seconds)
-    with reading():
-        rows = list(Session.objects.filter(id__in=last).values_list("affinity_key", "replica_id", "ended_at"))
+    rows = list(Session.objects.filter(id__in=last).values_list("affinity_key", "replica_id", "ended_at"))
     return {key or "": replica for key, replica, ended_at in rows if ended_at is None or ended_at >= oldest}

@@ -6,23 +6,29 @@ stays true until its end, because only turns write it.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
 from django.conf import settings
+from django.db import Error as DatabaseFault
 from django.db import OperationalError, connection, transaction
+from psycopg.errors import LockNotAvailable, QueryCanceled
 
+from proxy.pipeline import in_sets
 from replicas.database import DEADLINE_SECONDS
 from replicas.worker import given_up
 
 # pg_advisory_xact_lock: any number that is nobody else's in this database.
-LOCK = "SELECT pg_advisory_xact_lock(%s)"
 ADVISORY_LOCK = 0x73_74_72_65_61_6D
+LOCK = f"SELECT pg_advisory_xact_lock({ADVISORY_LOCK})"
+# From PostgreSQL 17 on: the server ends this transaction after so many milliseconds, whatever it waits for.
+BOUNDED_LOCK = f"SELECT set_config('transaction_timeout', %s, true), pg_advisory_xact_lock({ADVISORY_LOCK})"
 # Its two halves are how pg_locks shows it.
 EVICT = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_locks USING (pid) JOIN pg_database ON oid = database
@@ -39,9 +45,9 @@ _kernels_line = threading.Lock()
 def turn() -> Iterator[None]:
     """Wait for our turn and begin a transaction. Raises a database's fault when it does not come in time."""
     if connection.vendor == "postgresql":
-        with transaction.atomic():
+        with _evicting(), transaction.atomic():
             # The server hands it on in order of arrival, and at the latest when our connection is lost.
-            Asked(LOCK, [ADVISORY_LOCK]).rows()
+            _lock().rows()
             refuse_what_was_given_up()
             yield
     else:
@@ -60,48 +66,41 @@ def brief_turn() -> Iterator[None]:
     """
     if connection.vendor == "postgresql":
         connection.ensure_connection()
-        with connection.wrap_database_errors, connection.connection.pipeline(), transaction.atomic():
-            Asked(LOCK, [ADVISORY_LOCK])
+        in_sets(connection.connection)
+        with (
+            _evicting(),
+            connection.wrap_database_errors,
+            connection.connection.pipeline(),
+            transaction.atomic(),
+        ):
+            _lock()
             yield
     else:
         with turn():
             yield
 
 
+def _lock() -> Asked:
+    if cast("Any", connection).pg_version >= 17_00_00:
+        return Asked(BOUNDED_LOCK, [str(int(DEADLINE_SECONDS * 1000))])
+    return Asked(LOCK)
+
+
 @contextmanager
-def reading() -> Iterator[None]:
-    """Around what Django reads within a brief turn: it would ask for rows without the Sync that belongs to it."""
-    with connection.execute_wrapper(_synced):
+def _evicting() -> Iterator[None]:
+    """Who has waited in vain ends the turn of one that stands still, for all who come after.
+
+    The server's own bound (idle_in_transaction_session_timeout) begins with our Sync. Whose connection is cut while a
+    set of statements is under way (pipeline.py) has none before PostgreSQL 17. Nobody works that long: after
+    DEADLINE_SECONDS its own process gives a turn up.
+    """
+    try:
         yield
-
-
-def _synced(execute: Callable[..., Any], *statement: Any) -> Any:
-    cursor = execute(*statement)
-    _sync()
-    return cursor
-
-
-def _sync() -> None:
-    """Only behind a Sync does the server know that we think, and bounds it: who stands still loses its turn.
-
-    So it is the last that is sent before anything is read. (None in the queue is a Sync that was sent; SQLite's
-    connection has no pipeline.)
-    """
-    pipeline = getattr(connection.connection, "_pipeline", None)
-    if pipeline is not None and pipeline.result_queue and pipeline.result_queue[-1] is not None:
-        pipeline.sync()
-
-
-def evict() -> None:
-    """End the turn of one that stands still, wherever it does.
-
-    The server's own bound (idle_in_transaction_session_timeout) begins with our Sync: who is stopped, or cut off, in
-    the instant before it has none. Nobody works that long: after DEADLINE_SECONDS its own process gives a turn up.
-    """
-    if connection.vendor == "postgresql":
-        high, low = divmod(ADVISORY_LOCK, 2**32)
-        with connection.cursor() as cursor:
-            cursor.execute(EVICT, [high, low, DEADLINE_SECONDS])
+    except OperationalError as fault:
+        if isinstance(fault.__cause__, (QueryCanceled, LockNotAvailable)):  # else the server has other troubles
+            with contextlib.suppress(DatabaseFault), connection.cursor() as cursor:
+                cursor.execute(EVICT, [*divmod(ADVISORY_LOCK, 2**32), DEADLINE_SECONDS])
+        raise
 
 
 class Asked:
@@ -117,7 +116,6 @@ class Asked:
 
     def rows(self) -> list[Any]:
         with self._cursor:
-            _sync()
             return cast("list[Any]", self._cursor.fetchall())
 
 

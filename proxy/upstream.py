@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from ipaddress import IPv6Address
 from typing import Any
-from weakref import WeakSet
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from websockets.asyncio.client import ClientConnection, connect
@@ -21,14 +22,12 @@ from websockets.protocol import State
 
 from proxy.forwarding import Handshake
 from proxy.wire import WireLink
+from replicas.addresses import Address
+from replicas.reaching import AddressRefused, reach
 
 # Bad request, too large, URI too long, header fields too large: what a client's headers and query can bring about.
 REQUESTS_FAULT = {400, 413, 414, 431}
 HEAD_END = b"\r\n\r\n"
-# asyncio resolves host names in its default executor, which has a few threads: as many look-ups that hang would stop
-# those of every other replica.
-RESOLVER_THREADS = 64
-_loops_with_resolver: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
 
 class ReplicaUnreachable(Exception):
@@ -83,40 +82,70 @@ async def open_replica(url: str, handshake: Handshake, timeout: float) -> WireLi
 
     Raises ReplicaUnreachable, or ReplicaRefused on 401/403. Cancelling it leaves nothing open.
     """
-    _give_resolver(asyncio.get_running_loop())
-    target = "ws" + url.removeprefix("http") + settings.ROUTER_UPSTREAM_PATH
-    if handshake.query:
-        target += "?" + handshake.query
-    secure: dict[str, Any] = {"ssl": _tls()} if target.startswith("wss:") else {}
     try:
-        connection = await _Connect(
-            target,
-            subprotocols=[handshake.subprotocol] if handshake.subprotocol else None,  # type: ignore[list-item]
-            additional_headers=handshake.headers,
-            user_agent_header=None,
-            compression=None,  # video does not compress (design, decision 6)
-            proxy=None,  # the environment's proxies are not meant for replicas (contract A7.11)
-            open_timeout=timeout,
-            ping_interval=None,  # watch.py does it: the library's keepalive kills a replica that we hold back
-            create_connection=_Connection,
-            **secure,
-        )
+        async with asyncio.timeout(timeout):
+            connection = await _open(url, handshake, await _socket(url))
+    except AddressRefused as refused:
+        raise ReplicaUnreachable(str(refused)) from refused
     except (OSError, InvalidHandshake, InvalidURI) as error:
         raise _translated(error, timeout) from error
     assert isinstance(connection, _Connection)
     if connection.subprotocol != handshake.subprotocol:
         connection.transport.abort()
         raise ReplicaUnreachable("it does not speak the subprotocol that the client was given", its_fault=False)
-    link = WireLink(client=False, secure=bool(secure), early=connection.early)
+    link = WireLink(client=False, secure=url.startswith("https:"), early=connection.early)
     connection.transport.set_protocol(link)
     link.connection_made(connection.transport)
     return link
 
 
-def _give_resolver(loop: asyncio.AbstractEventLoop) -> None:
-    if loop not in _loops_with_resolver:
-        _loops_with_resolver.add(loop)
-        loop.set_default_executor(ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolver"))
+async def _socket(url: str) -> socket.socket:
+    """Connected to the replica's host, at an address where a replica may be. Raises OSError, AddressRefused."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+
+    async def connect(address: Address) -> socket.socket:
+        family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
+        made = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            made.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(made, (str(address), port))
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    return await reach(parts.hostname or "", connect, _close)
+
+
+async def _close(one_too_many: socket.socket) -> None:
+    one_too_many.close()
+
+
+async def _open(url: str, handshake: Handshake, connected: socket.socket) -> ClientConnection:
+    """Over `connected`, which is the connection's own from here on."""
+    target = "ws" + url.removeprefix("http") + settings.ROUTER_UPSTREAM_PATH
+    if handshake.query:
+        target += "?" + handshake.query
+    secure: dict[str, Any] = {"ssl": _tls()} if target.startswith("wss:") else {}
+    try:
+        opening = _Connect(
+            target,
+            sock=connected,
+            subprotocols=[handshake.subprotocol] if handshake.subprotocol else None,  # type: ignore[list-item]
+            additional_headers=handshake.headers,
+            user_agent_header=None,
+            compression=None,  # video does not compress (design, decision 6)
+            proxy=None,  # the environment's proxies are not meant for replicas (contract A7.11)
+            open_timeout=None,  # the caller's is for the look-up and the connect, too
+            ping_interval=None,  # watch.py does it: the library's keepalive kills a replica that we hold back
+            create_connection=_Connection,
+            **secure,
+        )
+    except BaseException:
+        connected.close()
+        raise
+    return await opening
 
 
 def _translated(error: Exception, timeout: float) -> Exception:

@@ -27,7 +27,6 @@ from replicas.admin_sessions import SessionsAdmin
 from replicas.health import ProbeResult
 from replicas.models import HealthTransition, Replica, ReplicaState, RouterSettings
 from replicas.probe import Report, http_client, probe
-from replicas.resolver import RESOLVER
 
 MAX_PROBE_NOW_SECONDS = 10.0  # an operator waits for the answer, and with them the thread that serves the admin
 
@@ -165,7 +164,7 @@ class ReplicaAdmin(HealthSection, SessionsAdmin, SinceShownAdmin):
 
     def _set_state(self, request: HttpRequest, queryset: QuerySet[Replica], state: ReplicaState) -> None:
         with transaction.atomic():
-            changed = list(queryset.select_for_update(of=("self",)).exclude(state=state))
+            changed = list(queryset.select_for_update(of=("self",), no_key=True).exclude(state=state))
             if not self.has_change_permission(request):
                 kept = [replica for replica in changed if replica.state == ReplicaState.DISABLED]
                 if kept:
@@ -228,7 +227,6 @@ class ReplicaAdmin(HealthSection, SessionsAdmin, SinceShownAdmin):
 
 
 async def _probe_all(urls: list[str], plan: RouterSettings) -> list[tuple[ProbeResult, Report]]:
-    RESOLVER.use()
     timeout = min(plan.timeout_seconds, MAX_PROBE_NOW_SECONDS)
     async with http_client() as client:
         return await asyncio.gather(*(probe(client, url, plan.health_path, timeout) for url in urls))

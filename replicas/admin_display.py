@@ -134,6 +134,9 @@ class HealthSection(HealthColumns):
 
     @admin.display(description="Brought in by")
     def origin(self, replica: Replica) -> str:
+        if replica.registered:
+            said = f"itself: it says so every {replica.registered_ttl_seconds:g} s or oftener"
+            return f"{said}; it has not, and is drained" if replica.lapsed else said
         return "a file" if replica.from_file else "people"
 
     @admin.display(description="Added (UTC)")

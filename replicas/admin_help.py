@@ -36,7 +36,9 @@ REPLICA = {
     "in_a_row": "Since the last change between success and failure.",
     "latency": "Of the last probe, in milliseconds.",
     "last_error": "Of the last probe; empty after a good one.",
-    "origin": "People: added here. A file: brought in by loadreplicas; only such replicas are removed by its --prune.",
+    "origin": "People: added here. A file: brought in by loadreplicas; only such replicas are removed by its --prune. "
+    "Itself: by the API; when it no longer renews that it is drained, and then removed. What it says of its URL, "
+    "weight and slots overwrites what is edited here.",
     "reports": "What it says of itself at its health path. Slots count where the field above is left empty.",
 }
 
@@ -68,4 +70,12 @@ SETTINGS = {
     "queue_timeout).",
     "queue_when_down": "Off: with no healthy replica at all clients are refused at once (1013 no_healthy_replica). On: "
     "they wait, and are placed when one is back.",
+    "client_auth": "Open: whoever reaches the router. Token: who shows a stream token as “Authorization: Bearer …”, "
+    "or a ticket for browsers (?ticket=…), which your backend gets from POST /api/v1/tickets with its stream token. "
+    "Make tokens under Stream tokens.",
+    "max_sessions_per_address": "Sessions at once of one client address, like 4, those in the line among them; 0: no "
+    "limit. Of IPv6 a /64 counts as one. Behind proxies of yours set ROUTER_TRUSTED_PROXIES, or all clients are one. "
+    "Sessions that were there before a limit was set do not count.",
+    "new_sessions_per_minute": "New sessions of one client address within 60 s, like 20; 0: no limit. Those that were "
+    "refused do not count.",
 }

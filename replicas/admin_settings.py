@@ -56,6 +56,16 @@ class RouterSettingsAdmin(SinceShownAdmin):
                 "at most; the 101st hears gpu_unavailable at once and may try again.",
             },
         ),
+        (
+            "Who may stream",
+            {
+                "fields": _fields("access"),
+                "description": "Whom the router lets in, before it looks for a slot. Counts for those who come next, "
+                "in every router process; no session is closed by it. Who is refused hears session_rejected and is "
+                "closed with 1008. Example: token, 2 and 10: a client shows a stream token (or a ticket), and one "
+                "address has at most 2 sessions at once and 10 new ones a minute.",
+            },
+        ),
     )
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:

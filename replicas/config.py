@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from replicas import rules
-from replicas.models import Policy, ReplicaState
+from replicas.models import ClientAuth, Policy, ReplicaState
 
 DEFAULT_HOST, DEFAULT_PORT = "0.0.0.0", 9000  # noqa: S104  (what the original router listens on)
 
@@ -40,6 +40,11 @@ BLOCKS: dict[str, dict[str, tuple[str, Rule]]] = {
         "max_length": ("queue_max_length", rules.length),
         "timeout_seconds": ("queue_timeout_seconds", rules.seconds),
         "when_down": ("queue_when_down", rules.flag),
+    },
+    "access": {
+        "client_auth": ("client_auth", rules.one_of(ClientAuth.values)),
+        "max_sessions_per_address": ("max_sessions_per_address", rules.limit),
+        "new_sessions_per_minute": ("new_sessions_per_minute", rules.limit),
     },
 }
 ROUTER_KEYS = ("host", "port", "replicas", *BLOCKS)
@@ -82,12 +87,12 @@ def parse(text: str) -> FileConfig:
     """Read a file's text. Raises ConfigRefused with every problem of it."""
     try:
         document = yaml.load(text, Loader=_Loader)  # noqa: S506  (a SafeLoader, see below)
+    except _Unfit as error:
+        raise ConfigRefused([f"the file is not usable YAML: {_place(error)}; put text in quotes"]) from error
     except yaml.YAMLError as error:
         raise ConfigRefused([f"the file is not YAML: {_place(error)}"]) from error
     except RecursionError as error:
         raise ConfigRefused(["the file is not usable YAML: it is nested too deeply"]) from error
-    except ValueError as error:  # of the constructors: a date with a 13th month, a number of 5,000 digits
-        raise ConfigRefused([f"the file is not usable YAML: {error}; put text in quotes"]) from error
     reader = _Reader()
     config = reader.read(document)
     if reader.problems:
@@ -193,15 +198,31 @@ class _Reader:
     def _warn_of_unknown(self, prefix: str, mapping: dict[Any, Any], known: Any) -> None:
         for key in mapping:
             if key not in known:
-                self.config.warnings.append(f"{prefix}{key}: unknown key, ignored; known are {', '.join(known)}")
+                plain = isinstance(key, str) and key.isprintable() and 0 < len(key) <= _short.maxstring
+                name = key if plain else _shown(key)
+                self.config.warnings.append(f"{prefix}{name}: unknown key, ignored; known are {', '.join(known)}")
+
+
+class _Unfit(yaml.constructor.ConstructorError):
+    """A value that is not what YAML takes it for: a date with a 13th month, a number of 5,000 digits, `!!int x`."""
 
 
 class _Loader(yaml.SafeLoader):
     """SafeLoader that refuses a key written twice: YAML would silently take the last."""
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception as error:  # its constructors fail in every way: an index, a key, an attribute
+            kind = node.tag.rpartition(":")[2]
+            what = str(error) if isinstance(error, ValueError) else f"{_shown(node.value)} is no {kind}"
+            raise _Unfit(None, None, what, node.start_mark) from error
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
-        for key_node, _ in node.value:
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():  # `!!set 0`: refused below
             # `<<` may stand there twice, and a key that is a list or a mapping is refused by the SafeLoader.
             if key_node.tag == "tag:yaml.org,2002:merge" or not isinstance(key_node.value, str):
                 continue

@@ -51,8 +51,9 @@ def load(config: FileConfig, *, prune: bool = False, dry_run: bool = False) -> D
 def _load(config: FileConfig, prune: bool) -> Diff:
     diff = Diff()
     wanted = {rules.same_replica(entry["url"]): entry for entry in config.replicas}
-    # Locked, so that two loads, or a load and an edit in the admin, do not interleave.
-    existing = {rules.same_replica(r.url): r for r in Replica.objects.select_for_update().order_by("id")}
+    # Locked, so that two loads, or a load and an edit in the admin, do not interleave. `no_key`: placement, which names
+    # replicas by their keys, does not wait meanwhile.
+    existing = {rules.same_replica(r.url): r for r in Replica.objects.select_for_update(no_key=True).order_by("id")}
     live = live_sessions()
     if prune:
         _prune(wanted, existing, live, diff)
@@ -92,6 +93,9 @@ def _add(entry: dict[str, Any], diff: Diff) -> None:
 
 
 def _change(replica: Replica, entry: dict[str, Any], live: dict[int, int], diff: Diff) -> None:
+    if replica.registered:  # from now on it is the file's: it neither lapses, nor says what it is
+        replica.registered_ttl_seconds, replica.lapsed, replica.from_file = None, False, True
+        replica.save(update_fields=["registered_ttl_seconds", "lapsed", "from_file"])
     # Not the URL: it names the same replica, with or without the default port, as whoever added it wrote it.
     changed = {name: value for name, value in entry.items() if name != "url" and getattr(replica, name) != value}
     if not changed:
@@ -130,7 +134,11 @@ def dump() -> str:
     settings = RouterSettings.current()
     document = {
         "router": {
-            "replicas": [_plain(replica, {name: name for name in REPLICA}) for replica in Replica.objects.all()],
+            # Those that add themselves come by themselves.
+            "replicas": [
+                _plain(replica, {name: name for name in REPLICA})
+                for replica in Replica.objects.filter(registered_ttl_seconds=None)
+            ],
             **{
                 block: _plain(settings, {key: name for key, (name, _) in keys.items()})
                 for block, keys in BLOCKS.items()

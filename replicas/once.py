@@ -20,7 +20,6 @@ from replicas.models import Replica
 from replicas.probe import http_client, probe
 from replicas.prober import read_plan
 from replicas.record import Known, Record, write
-from replicas.resolver import RESOLVER
 
 WATCH_SECONDS = 0.5
 
@@ -45,7 +44,6 @@ async def probe_once() -> OnceResult:
     Takes BEAT_SECONDS longer where one is, and TAKEOVER_SECONDS where one died with the lease. Raises Django's
     database errors.
     """
-    RESOLVER.use()
     database, lease, record, client = Database(), Lease(own_name()), Record(), http_client()
     try:
         holder = await _lease_holder(database, lease)

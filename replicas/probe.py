@@ -20,6 +20,8 @@ from django.conf import settings
 from django.utils import timezone
 
 from replicas.health import ProbeResult
+from replicas.probe_transport import transport
+from replicas.reaching import AddressRefused
 from replicas.resolver import RESOLVER
 from replicas.rules import MAX_COUNT
 
@@ -56,14 +58,10 @@ def http_client() -> httpx.AsyncClient:
         headers["Authorization"] = settings.ROUTER_UPSTREAM_AUTHORIZATION
     return httpx.AsyncClient(
         headers=headers,
-        verify=verify,
+        transport=transport(verify),
         trust_env=False,
         follow_redirects=False,
         timeout=None,  # noqa: S113  (`probe` has one deadline for all of it)
-        # No bound on connections: a probe that waited for another's would be the fault of contract A4. None is kept:
-        # a replica must be able to accept a new one, and a kept one that the replica closes as the next probe goes out
-        # (uvicorn does so after 5 s, the default interval) would look like a failure.
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
     )
 
 
@@ -92,8 +90,10 @@ async def _ask(client: httpx.AsyncClient, url: str, timeout_seconds: float) -> t
             body = await _beginning(response)
         return _verdict(response, body)
     except TimeoutError:
-        why = ": the name look-up hangs" if RESOLVER.is_asking(httpx.URL(url).host) else ""
+        why = ": the name look-up hangs" if RESOLVER.is_asking(httpx.URL(url).raw_host.decode()) else ""
         return f"timeout after {timeout_seconds:g} s{why}", Report()
+    except AddressRefused as refused:  # only operators read it: of a name, the address is what they have to know
+        return f"{refused} ({refused.address})", Report()
     except httpx.HTTPError as failure:
         return _words(failure), Report()
     except Exception as failure:  # contract A4: any exception is a failure
@@ -129,7 +129,7 @@ def _json(response: httpx.Response, body: bytes) -> tuple[object, str]:
     if len(body) > MAX_BODY_BYTES:
         return None, f"JSON over {MAX_BODY_BYTES // 1024} KiB"
     if (coding := response.headers.get("Content-Encoding", "identity").lower()) != "identity":
-        return None, f"JSON in {coding}, which was not asked for"
+        return None, f"JSON in {_printable(coding)}, which was not asked for"
     try:
         return json.loads(body), ""
     except (ValueError, RecursionError):
@@ -147,8 +147,13 @@ def _report(facts: dict[str, Any]) -> Report:
     if sessions is None and slots is not None and free is not None:
         sessions = max(0, slots - free)
     word = facts.get("status")
-    readiness = "".join(c for c in word if c.isprintable()) if isinstance(word, str) else ""
+    readiness = _printable(word) if isinstance(word, str) else ""
     return Report(slots, sessions, readiness[:MAX_READINESS_CHARACTERS].strip())
+
+
+def _printable(text: str) -> str:
+    """What of `text` can stand in a line, and in any database."""
+    return "".join(filter(str.isprintable, text))
 
 
 def _count(value: object) -> int | None:

@@ -15,14 +15,13 @@ from functools import partial
 
 from django.db import Error as DatabaseFault
 
-from replicas import instruments, prober_instruments
+from replicas import instruments, prober_instruments, registration
 from replicas.database import Database, prune
 from replicas.health import Health, Thresholds
 from replicas.lease import BEAT_SECONDS, Lease, LeaseLost, own_name
 from replicas.models import Replica, RouterSettings
 from replicas.probe import http_client, probe
 from replicas.record import Known, Record, write
-from replicas.resolver import RESOLVER
 
 logger = logging.getLogger("replicas.prober")
 
@@ -78,6 +77,7 @@ class Prober:
         self._in_flight: set[int] = set()
         # Counts of Replica.probe_asked as last read: one that has grown since is an operator who wants a probe now.
         self._asked: dict[int, int] = {}
+        self._renewals = registration.Renewals()
 
     def stop(self) -> None:
         """Finish the probes in flight, write what they found, release the lease; then `run` returns."""
@@ -91,7 +91,6 @@ class Prober:
 
     async def run(self) -> None:
         """Work until `stop`. Raises only what is a fault of the program: that ends the process, loudly."""
-        RESOLVER.use()
         metrics = asyncio.create_task(instruments.watch(prober_instruments.EXPOSED), name="prober: metrics")
         try:
             while not self._stopping.is_set():
@@ -150,10 +149,19 @@ class Prober:
     async def _follow(self, group: asyncio.TaskGroup) -> None:
         """Keep one probing task a replica, as the table says now."""
         while True:
-            with contextlib.suppress(DatabaseFault):  # logged; until it is over the last that was read stands
+            try:
+                read_at = asyncio.get_running_loop().time()
                 self._plan, replicas = await self._database(lambda: read_plan(self._interval_seconds))
                 await self._probe_these(replicas, group)
+                await self._expire(*self._renewals.see(replicas, read_at))
+            except DatabaseFault:  # logged; until it is over the last that was read stands
+                self._renewals.forget_last_read()
             await asyncio.sleep(FOLLOW_SECONDS)
+
+    async def _expire(self, lapsing: list[Replica], going: list[Replica]) -> None:
+        if lapsing or going:
+            for line in await self._database(partial(registration.expire, lapsing, going), writes=True):
+                logger.warning(line)
 
     async def _probe_these(self, replicas: list[Replica], group: asyncio.TaskGroup) -> None:
         new = sum(replica.pk not in self._probes for replica in replicas)

@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable, Sequence
 from urllib.parse import SplitResult, urlsplit
 
+from replicas.addresses import literal, never
+
 MAX_URL_LENGTH = 255
 MAX_NAME_LENGTH = 63
 MAX_SECONDS = 3600.0
@@ -25,6 +27,9 @@ _HOST_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
 # urlsplit takes `[::1]8001` for `[::1]`: what stands between is lost without a word.
 _HOST_AND_PORT = re.compile(r"(\[[^][]*:[^][]*\]|[^][:]+)(:[0-9]+)?")
 
+# Four numbers that are no IPv4 address, or one with zeros in front: no client of HTTP takes them for a host.
+_FOUR_NUMBERS = re.compile(r"[0-9]+(\.[0-9]+){3}")
+
 _AFFINITY = re.compile(r"(query|header|cookie):[A-Za-z0-9_.-]{1,80}")
 
 
@@ -35,7 +40,8 @@ class RuleBroken(ValueError):
 def replica_url(value: object) -> str:
     """`http(s)://host[:port]`, host lower-cased, port kept as written, a trailing `/` taken off.
 
-    Refused: another scheme, no host, a path other than `/`, a query, a fragment, user info, a port out of range.
+    Refused: another scheme, no host, a path other than `/`, a query, a fragment, user info, a port out of range, and
+    addresses that are never a replica's (addresses.py). What a name resolves to is checked when it is connected to.
     """
     if not isinstance(value, str):
         raise RuleBroken("must be text like http://streamer-a:8000")
@@ -55,6 +61,7 @@ def replica_url(value: object) -> str:
         raise RuleBroken("must name a host, like http://streamer-a:8000")
     _refuse_all_but_the_address(parts, text)
     _refuse_what_is_no_host(host)
+    _refuse_where_no_replica_is(host)
     if port == 0 or not _HOST_AND_PORT.fullmatch(parts.netloc):
         raise RuleBroken("must have after its host nothing, or a : and a port from 1 to 65535")
     shown_host = f"[{host}]" if ":" in host else host
@@ -84,6 +91,21 @@ def _refuse_what_is_no_host(host: str) -> None:
         ) from error
     if address.scope_id is not None:
         raise RuleBroken("must not name a network interface (%…); give the replica a routable address")
+
+
+def _refuse_where_no_replica_is(host: str) -> None:
+    address = literal(host)
+    if address is not None and (word := never(address)):
+        shown = "" if str(address) == host else f" ({address})"
+        article = "an" if word == "unspecified" else "a"
+        raise RuleBroken(
+            f"must not have {article} {word} address{shown}; "
+            "give the name or the address at which other hosts reach the replica"
+        )
+    if _FOUR_NUMBERS.fullmatch(host) and str(address) != host:
+        raise RuleBroken(
+            "must have as an IPv4 address four numbers from 0 to 255 without zeros in front, like 10.0.0.5"
+        )
 
 
 def same_replica(url: str) -> str:
@@ -183,6 +205,13 @@ def length(value: object) -> int:
     """A whole number ≥ 0 (clients in the line)."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_COUNT:
         raise RuleBroken(f"must be a whole number from 0 to {MAX_COUNT}; 0 lets nobody wait")
+    return value
+
+
+def limit(value: object) -> int:
+    """A whole number ≥ 0 of sessions; 0: no limit."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_COUNT:
+        raise RuleBroken(f"must be a whole number from 0 to {MAX_COUNT}; 0 sets no limit")
     return value
 
 

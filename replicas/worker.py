@@ -1,7 +1,7 @@
 """A thread of one's own that the end of the process does not wait for.
 
-Used by resolver.py and database.py, for calls that nothing can interrupt: a name server or a database that hangs must
-not hold up SIGTERM. The threads of concurrent.futures are joined at exit, by asyncio and by Python itself.
+Used by database.py, for calls that nothing can interrupt: a database that hangs must not hold up SIGTERM. The threads
+of concurrent.futures are joined at exit, by asyncio and by Python itself.
 """
 
 from __future__ import annotations

@@ -8,4 +8,4 @@ class RouterProjectConfig(AppConfig):
     verbose_name = "Router"
 
     def ready(self) -> None:
-        from routerproject import checks  # noqa: F401  (registers them)
+        from routerproject import checks, signin  # noqa: F401  (they register what they have)

@@ -30,6 +30,17 @@ def daphne_can_be_taken_over(app_configs: Sequence[Any] | None, **kwargs: Any) -
     ]
 
 
+@checks.register(START)
+def psycopg_sends_in_sets(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    from proxy import pipeline
+
+    hint = "Install a version of psycopg that the router was tested with: constraints/ names one."
+    return [
+        checks.Error(f"Placement cannot rely on PostgreSQL here: {fault}.", hint=hint, id="router.E004")
+        for fault in pipeline.seam_faults()
+    ]
+
+
 @checks.register(checks.Tags.security, deploy=True)
 def https_in_production(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     if settings.HTTPS_ONLY:
@@ -41,6 +52,43 @@ def https_in_production(app_configs: Sequence[Any] | None, **kwargs: Any) -> lis
             id="router.E003",
         )
     ]
+
+
+@checks.register(checks.Tags.security, deploy=True)
+def defaults_that_are_for_one_desk(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    """What is handy where a router is tried out, and not where strangers reach it."""
+    found: list[checks.CheckMessage] = []
+    if settings.ALLOWED_HOSTS == settings.LOCAL_HOSTS or "*" in settings.ALLOWED_HOSTS:
+        found.append(
+            checks.Error(
+                f"ALLOWED_HOSTS is {','.join(settings.ALLOWED_HOSTS)}: pages answer on this machine alone, or whatever "
+                "host they are asked for.",
+                hint="Set ALLOWED_HOSTS to the names under which people reach it, like router.example.com.",
+                id="router.E005",
+            )
+        )
+    for id, name, tells in (
+        ("router.E006", "ROUTER_STATUS_ACCESS", "addresses and load of all replicas"),
+        ("router.E007", "ROUTER_METRICS_ACCESS", "names, load and failures of all replicas"),
+    ):
+        if getattr(settings, name) == "public":
+            found.append(
+                checks.Error(
+                    f"{name} is public: anyone reads {tells}.",
+                    hint=f"Set {name}=staff, or {name}=token and ROUTER_MACHINE_TOKEN.",
+                    id=id,
+                )
+            )
+    if settings.BEHIND_PROXY and not settings.ROUTER_TRUSTED_PROXIES:
+        found.append(
+            checks.Warning(
+                "BEHIND_PROXY is true and ROUTER_TRUSTED_PROXIES 0: to limits, sign-ins and the log all clients have "
+                "the proxy's address.",
+                hint="Set ROUTER_TRUSTED_PROXIES to how many proxies of yours stand before the router, mostly 1.",
+                id="router.W001",
+            )
+        )
+    return found
 
 
 def refuse_to_start() -> None:

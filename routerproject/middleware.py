@@ -19,6 +19,8 @@ POLICY = (
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
+PERMISSIONS = "camera=(), geolocation=(), microphone=(), payment=(), usb=()"
+
 Answer = HttpResponseBase | Awaitable[HttpResponseBase]
 
 
@@ -70,4 +72,5 @@ def ContentSecurityPolicy(get_response: Callable[[HttpRequest], Answer]) -> Call
 
 def _protected(response: HttpResponseBase) -> HttpResponseBase:
     response.headers.setdefault("Content-Security-Policy", POLICY)
+    response.headers.setdefault("Permissions-Policy", PERMISSIONS)
     return response

@@ -5,9 +5,11 @@ while the router runs (replicas, thresholds) is in the database, not here. A val
 `ENVIRONMENT.problems`: `manage.py check` prints them and the server refuses to start (checks.py, asgi.py).
 """
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from replicas import addresses
 from routerproject import databases, values
 from routerproject.environment import SECRET_CHARACTERS, Environment, Problem, Unusable, kept_secret
 from routerproject.logs import logging_config
@@ -56,9 +58,10 @@ if not SECRET_KEY:
 
 # --- HTTP ----------------------------------------------------------------------------------------------------------
 
+LOCAL_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 ALLOWED_HOSTS = _env.words(
     "ALLOWED_HOSTS",
-    ["localhost", "127.0.0.1", "[::1]"],
+    LOCAL_HOSTS,
     allowed="host names without scheme or port, IPv6 in []; .example.com means it and its subdomains",
     valid=values.host,
 )
@@ -72,9 +75,17 @@ HTTPS_ONLY = _env.flag("HTTPS_ONLY", False)
 # Only then are X-Forwarded-For, -Proto and -Host of a request believed: anyone can write them.
 BEHIND_PROXY = _env.flag("BEHIND_PROXY", False)
 
+ROUTER_TRUSTED_PROXIES = _env.integer("ROUTER_TRUSTED_PROXIES", 0, low=0, high=16, unit="proxies")
+
 SECURE_SSL_REDIRECT = HTTPS_ONLY
-SESSION_COOKIE_SECURE = HTTPS_ONLY
-CSRF_COOKIE_SECURE = HTTPS_ONLY
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS_ONLY
+# No page of ours reads one by script; and with this prefix no other host of the domain can set one.
+SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = (
+    ("__Host-sessionid", "__Host-csrftoken") if HTTPS_ONLY else ("sessionid", "csrftoken")
+)
+SESSION_COOKIE_AGE = 12 * 3600  # a shift
+CSRF_FAILURE_VIEW = "routerproject.faults.not_accepted"
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS_ONLY else 0
 if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
@@ -125,6 +136,12 @@ ROUTER_STREAM_PATHS = _env.words(
     allowed="paths that begin with / and have no ? # % < >, beside the router's own pages",
     valid=values.stream_path,
 )
+ROUTER_ALLOWED_ORIGINS = _env.words(
+    "ROUTER_ALLOWED_ORIGINS",
+    [],
+    allowed="origins in lower case, like https://app.example.com, or https://*.example.com for all its subdomains",
+    valid=values.origin_rule,
+)
 ROUTER_UPSTREAM_PATH = _env.text(
     "ROUTER_UPSTREAM_PATH", "/v1/stream", allowed="a path that begins with / and has no ? # % < >", valid=values.path
 )
@@ -170,6 +187,15 @@ ROUTER_UPSTREAM_CA_FILE = _env.text(
     "",
     allowed="the absolute path of a PEM file with the CA certificates that sign https replicas",
     valid=values.certificates,
+)
+
+ROUTER_REPLICA_NETWORKS: tuple[addresses.Network, ...] = _env.read(
+    "ROUTER_REPLICA_NETWORKS",
+    (),
+    cast=values.networks,
+    valid=bool,
+    allowed="networks separated by commas, like 10.0.0.0/8,fd00::/8, none of them link-local, metadata, unspecified, "
+    "multicast or broadcast",
 )
 
 # --- storage -------------------------------------------------------------------------------------------------------
@@ -218,15 +244,18 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "axes",
     "channels",
     "replicas.apps.ReplicasConfig",
     "proxy.apps.ProxyConfig",
     "dashboard.apps.DashboardConfig",
+    "api.apps.ApiConfig",
     "demo.apps.DemoConfig",
 ]
 MIDDLEWARE = [
     "routerproject.middleware.MachinePaths",
     "routerproject.middleware.ContentSecurityPolicy",
+    "api.problems.ProblemDetails",
     "django.middleware.security.SecurityMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -235,7 +264,19 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",  # the last, it is told to be
 ]
+# Sign-ins, throttled: signin.py.
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_RESET_ON_SUCCESS = True
+AXES_VERBOSE = AXES_ENABLE_ADMIN = False  # admin.py has ours
+AXES_DISABLE_ACCESS_LOG = True  # of sign-ins that succeed Django keeps the last
+AXES_CLIENT_IP_CALLABLE = "routerproject.signin.address"
+AXES_LOCKOUT_CALLABLE = "routerproject.signin.locked_out"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

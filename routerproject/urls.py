@@ -7,9 +7,12 @@ from django.views.generic import RedirectView
 
 from proxy.views import upgrade_required
 
+handler500 = "routerproject.faults.failed"
+
 urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("dashboard/", include("dashboard.urls")),
+    path("api/", include("api.urls")),
     path("", include("dashboard.urls_metrics")),
     path("", include("replicas.urls")),
     path("", include("demo.urls")),

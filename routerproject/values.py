@@ -12,12 +12,13 @@ import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from replicas import addresses
 from routerproject.environment import Unusable
 
 # Answered for whatever Host, and never redirected: load balancers probe by address (middleware.py).
 MACHINE_PATHS = ("/livez", "/readyz", "/status", "/metrics")
-TAKEN_PATHS = ("/", "/favicon.ico", "/admin", "/dashboard", "/static", *MACHINE_PATHS)
-TAKEN_TREES = ("/admin/", "/dashboard/", "/static/")
+TAKEN_PATHS = ("/", "/favicon.ico", "/admin", "/api", "/dashboard", "/static", *MACHINE_PATHS)
+TAKEN_TREES = ("/admin/", "/api/", "/dashboard/", "/static/")
 
 ACCESSES = ("public", "staff", "token")
 TOKEN_CHARACTERS = 16
@@ -56,6 +57,17 @@ def origin(value: str) -> bool:
     return parts.port != 0  # raises where it is no number
 
 
+def origin_rule(value: str) -> bool:
+    """An origin as browsers send it: lower case, no default port; or all subdomains of one."""
+    if "*" in value.replace("://*.", "://", 1) or value != value.lower():
+        raise Unusable(f"{value} is not in the form that browsers send")
+    plain = value.replace("://*.", "://any.", 1)
+    default = {"http": 80, "https": 443}.get(urlsplit(plain).scheme)
+    if urlsplit(plain).port == default:
+        raise Unusable(f"{value} has its scheme's own port, which browsers leave out")
+    return origin(plain)
+
+
 def address(value: str) -> tuple[str, int]:
     """`host:port`, IPv6 in []."""
     name, _, port = value.rpartition(":")
@@ -65,6 +77,17 @@ def address(value: str) -> tuple[str, int]:
         raise Unusable("its port is not one from 1 to 65535")
     host(name)
     return name.strip("[]"), int(port)
+
+
+def networks(value: str) -> tuple[addresses.Network, ...]:
+    """CIDRs, separated by commas."""
+    try:
+        found = tuple(addresses.network(text.strip()) for text in value.split(",") if text.strip())
+    except addresses.NotOne as wrong:
+        raise Unusable(str(wrong)) from wrong
+    if not found:
+        raise Unusable("there is nothing between the commas")
+    return found
 
 
 def token(value: str) -> bool:

@@ -9,10 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.backing_servers import Missing, running_postgres, running_redis
 from tests.isolation import VAR_DIR
+
+# Without a deadline an example: a loaded machine is no fault. `ci` draws the same examples in every run, `fuzz` (make
+# fuzz) many and new ones.
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile(
+    "fuzz", deadline=None, max_examples=20_000, suppress_health_check=list(hypothesis.HealthCheck)
+)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") == "true" else "default")
 
 IN_CI = os.environ.get("CI") == "true"
 _skipped: list[str] = []

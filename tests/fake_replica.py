@@ -150,7 +150,11 @@ def upgraded(then: RawTalk) -> RawTalk:
 
 async def handshake_answer(reader: asyncio.StreamReader) -> bytes:
     """The 101 to the handshake that `reader` brings (RFC 6455 §4.2.2)."""
-    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    return answer_to(await reader.readuntil(b"\r\n\r\n"))
+
+
+def answer_to(request: bytes) -> bytes:
+    head = request.decode()
     key = next(line.split(": ")[1] for line in head.split("\r\n") if line.lower().startswith("sec-websocket-key"))
     magic = hashlib.sha1(key.encode() + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest()
     return (

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import canaries
+
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 FOREIGN = ("ROUTER_", "DATABASE_", "REDIS_", "LOG_")
@@ -26,6 +28,8 @@ def environment(var: Path, **changes: Any) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "routerproject.settings",
         "PYTHONUNBUFFERED": "1",
         "ROUTER_DRAIN_SECONDS": "0",
+        "SECRET_KEY": canaries.SECRET_KEY,
+        "ROUTER_MACHINE_TOKEN": canaries.MACHINE_TOKEN,
     }
     return kept | ours | {name: str(value) for name, value in changes.items()}
 
@@ -97,6 +101,7 @@ def running(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        canaries.look_through(log_path)
 
 
 def managing(name: str, arguments: list[str], var: Path, **settings: Any) -> contextlib.AbstractContextManager[Running]:

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from tests.fake_replica import handshake_answer
+from tests.fake_replica import answer_to
 from tests.raw import CLOSE, TEXT, Peer, close_frame, frame
 
 ASSIGNED = json.dumps({"type": "gpu_assigned", "gpu_id": 0, "session_timeout": 600})
@@ -28,6 +28,7 @@ class Stay:
 
     peer: Peer
     came_at: float
+    head: bytes  # of its handshake
     left_at: float | None = None
     close: tuple[int | None, str] | None = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -107,13 +108,14 @@ class SlottedReplica:
             if self.mode == "hang":
                 await reader.read(-1)
                 return
-            answer = await handshake_answer(reader)
+            head = await reader.readuntil(b"\r\n\r\n")
+            answer = answer_to(head)
             if self.mode == "reject" or (self.mode == "strict" and len(self.live) >= self.really):
                 self.rejected += 1
                 writer.write(answer + frame(TEXT, REJECTION.encode()) + close_frame(1013, "session_rejected"))
                 await Peer(reader, writer, client=False).rest()
                 return
-            stay = Stay(Peer(reader, writer, client=False), time.monotonic())
+            stay = Stay(Peer(reader, writer, client=False), time.monotonic(), head)
             self.stays.append(stay)
             self.most = max(self.most, len(self.live))
             writer.write(answer)

@@ -5,13 +5,14 @@ The rules of each field are in rules.py. Everything is imported from here; migra
 too.
 """
 
-from replicas.models.choices import Policy, ReplicaState
+from replicas.models.choices import ClientAuth, Policy, ReplicaState
 from replicas.models.fields import (
     CountField,
     validate_affinity,
     validate_deadline,
     validate_health_path,
     validate_length,
+    validate_limit,
     validate_max_sessions,
     validate_name,
     validate_pause,
@@ -25,6 +26,7 @@ from replicas.models.observed import HealthTransition, PlacementRecord, ProberLe
 from replicas.models.settings import RouterSettings
 
 __all__ = [
+    "ClientAuth",
     "CountField",
     "HealthTransition",
     "PlacementRecord",
@@ -39,6 +41,7 @@ __all__ = [
     "validate_deadline",
     "validate_health_path",
     "validate_length",
+    "validate_limit",
     "validate_max_sessions",
     "validate_name",
     "validate_pause",

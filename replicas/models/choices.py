@@ -13,6 +13,13 @@ class ReplicaState(models.TextChoices):
     DISABLED = "disabled", "Disabled"
 
 
+class ClientAuth(models.TextChoices):
+    """What a client must show to get a session (proxy/admission.py)."""
+
+    OPEN = "open", "Open: whoever reaches the router"
+    TOKEN = "token", "Token: who shows a stream token, or a ticket made with one"
+
+
 class Policy(models.TextChoices):
     """How sessions are shared within a tier (proxy/selection.py has them as functions, by these names)."""
 

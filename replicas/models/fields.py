@@ -58,6 +58,10 @@ def validate_length(value: Any) -> None:
     _validator(rules.length)(value)
 
 
+def validate_limit(value: Any) -> None:
+    _validator(rules.limit)(value)
+
+
 def validate_pause(value: Any) -> None:
     _validator(rules.pause)(value)
 

@@ -157,6 +157,11 @@ class Replica(models.Model):
     drains = models.PositiveIntegerField(default=0, editable=False)
     # Counted up by an operator who wants a probe now: the prober compares it with the count that it saw last.
     probe_asked = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+    # Of one that added itself (registration.py); null: people or a file did. `lapsed`: not renewed in time,
+    # and so drained, which the next renewal takes back.
+    registered_ttl_seconds = models.FloatField(null=True, editable=False)
+    renewals = models.PositiveIntegerField(default=0, db_default=0, editable=False)
+    lapsed = models.BooleanField(default=False, db_default=False, editable=False)
     deleted_at = models.DateTimeField(null=True, editable=False)
     from_file = models.BooleanField(
         "from a file",
@@ -231,6 +236,11 @@ class Replica(models.Model):
             problems["primary"] = f"“{marked}” is the primary; the list’s action “Make primary” moves the mark."
         if problems:
             raise ValidationError(problems)
+
+    @property
+    def registered(self) -> bool:
+        """Did it add itself?"""
+        return self.registered_ttl_seconds is not None
 
     # What follows is read at placement, in the status page and in the admin alike. Each reason has its name.
 

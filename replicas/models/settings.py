@@ -8,13 +8,14 @@ from django.db import models
 from django.db.models import Q
 
 from replicas import health, rules
-from replicas.models.choices import Policy
+from replicas.models.choices import ClientAuth, Policy
 from replicas.models.fields import (
     CountField,
     Singleton,
     validate_affinity,
     validate_health_path,
     validate_length,
+    validate_limit,
     validate_pause,
     validate_seconds,
     validate_threshold,
@@ -22,7 +23,7 @@ from replicas.models.fields import (
 
 
 class RouterSettings(Singleton):
-    """What operators change while the router runs: the blocks health_check (contract A6), balancing and queue."""
+    """What operators change while the router runs: health_check (contract A6), balancing, queue and access."""
 
     health_path = models.CharField(
         "path",
@@ -87,6 +88,26 @@ class RouterSettings(Singleton):
         "wait when all are down",
         default=False,
         help_text="Off: with no healthy replica at all a client is refused at once. On: it waits in the line.",
+    )
+
+    client_auth = models.CharField(
+        "who may stream",
+        max_length=10,
+        choices=ClientAuth,
+        default=ClientAuth.OPEN,
+        help_text="What a client must show to get a session.",
+    )
+    max_sessions_per_address = CountField(
+        "sessions per address",
+        default=0,
+        validators=[validate_limit],
+        help_text="So many at once, the waiting ones among them, over all router processes; 0: no limit.",
+    )
+    new_sessions_per_minute = CountField(
+        "new sessions per address and minute",
+        default=0,
+        validators=[validate_limit],
+        help_text="So many in any 60 s, over all router processes; 0: no limit.",
     )
 
     class Meta:

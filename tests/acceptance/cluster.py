@@ -13,6 +13,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,6 +94,11 @@ class Cluster:
             finally:
                 connections[self._alias].close()
 
+    def do(self, work: Callable[[str], T]) -> T:
+        """The same, from a fixture."""
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(self._ask, work).result()
+
     async def until(self, work: Callable[[str], Any], seconds: float = 10, what: str = "the rows") -> None:
         """Until `work` gives something true; an AssertionError after `seconds`."""
         deadline = time.monotonic() + seconds
@@ -154,6 +160,16 @@ class Cluster:
 
     async def processes(self) -> list[RouterProcess]:
         return await self.ask(lambda db: list(RouterProcess.objects.using(db).order_by("id")))
+
+    async def beats(self, count: int) -> None:
+        """Until every process has counted up by so many seconds' worth; two, and it has read what was configured."""
+        before = {row.pk: row.beat for row in await self.processes() if row.ended_at is None}
+
+        def counted(db: str) -> bool:
+            rows = RouterProcess.objects.using(db).filter(pk__in=before)
+            return all(row.beat >= before[row.pk] + count for row in rows)
+
+        await self.until(counted, 3 * count, "beats of every process")
 
     async def row_of(self, router: Router) -> RouterProcess:
         """A process's own row."""

@@ -16,6 +16,7 @@ from websockets.exceptions import InvalidStatus
 from tests.acceptance.servers import Router
 from tests.acceptance.test_sessions import client, ended_with, rest_of
 from tests.fake_replica import fake_replica
+from tests.raw import raw_client
 
 
 async def test_query_and_allowed_headers_arrive(router: Router) -> None:
@@ -49,6 +50,18 @@ async def test_the_router_says_for_whom_it_asks(router: Router) -> None:
     assert headers["X-Forwarded-Proto"] == "http"
     assert headers["X-Forwarded-Host"] == f"127.0.0.1:{router.port}"
     assert len(headers["X-Request-ID"]) == 32
+
+
+async def test_an_odd_octet_in_a_header_speaks_against_no_replica(quick_daphne: Router) -> None:
+    """Daphne lets it in; the replica gets a space in its place. It used to be a failed connect, and three eject."""
+    async with fake_replica() as replica:
+        await quick_daphne.place(replica.url)
+        for _ in range(4):
+            connection = await raw_client(quick_daphne.port, headers={"User-Agent": "a\x01b"})
+            await connection.say("hello")
+            assert await connection.message() == "hello"
+            await connection.close()
+    assert [seen.request.headers["User-Agent"] for seen in replica.seen] == ["a b"] * 4
 
 
 async def test_the_routers_credentials_replace_the_clients(router: Router) -> None:

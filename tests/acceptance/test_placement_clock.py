@@ -11,8 +11,7 @@ import pytest
 from django.utils import timezone
 from pytest_django.plugin import DjangoDbBlocker
 
-from proxy.models import RouterProcess
-from tests.acceptance.cluster import Cluster, running_cluster
+from tests.acceptance.cluster import running_cluster
 from tests.acceptance.visitors import leave_all, line_up, served, visitor
 from tests.jumping_clock import jump
 from tests.slotted_replica import slotted_replica, slotted_replicas
@@ -27,17 +26,6 @@ def clock(tmp_path: Path) -> Path:
     file = tmp_path / "clock"
     jump(file, 0)
     return file
-
-
-async def beats(cluster: Cluster, count: int) -> None:
-    """Until every process has counted up by so many seconds' worth."""
-    before = {row.pk: row.beat for row in await cluster.processes()}
-
-    def counted(db: str) -> bool:
-        rows = RouterProcess.objects.using(db).all()
-        return all(row.beat >= before[row.pk] + count for row in rows)
-
-    await cluster.until(counted, 3 * count, "beats of every process")
 
 
 @pytest.mark.parametrize("days", [2, -2])
@@ -56,7 +44,7 @@ async def test_a_clock_that_jumps_closes_and_frees_nothing(
             await cluster.edit(drained, state="draining", drain_deadline_seconds=60, drains=1)
 
             jump(clock, days * 24 * 3600)
-            await beats(cluster, BEATS)
+            await cluster.beats(BEATS)
             assert all(not found.over for found in [*there, *line])
             assert [row.url is not None for row in await cluster.live()] == [True] * 8 + [False] * 2
             for found in there:
@@ -74,7 +62,7 @@ async def test_a_clock_that_jumps_closes_and_frees_nothing(
             assert abs(moved - timedelta(days=days)) < timedelta(minutes=1), "the clock did jump"
 
             jump(clock, 0)
-            await beats(cluster, 3)
+            await cluster.beats(3)
             assert all(not found.over for found in [*there[2:], *line, newcomer])
             await line[0].leave()
             await newcomer.served(1)

@@ -69,10 +69,10 @@ class Process:
         batch = Batch(list(arrivals), list(returns), over, [(replica.pk, what) for replica, what in outcomes])
         settled = settle(self.id, batch)
         for claim in arrivals:
-            claim.id, claim.seat = settled.ids[claim.uid], None
+            claim.id, claim.seat = settled.ids.get(claim.uid), None
+            assert (claim.id is None) == (claim.uid in settled.limited)
         for claim in (*arrivals, *returns):
-            assert claim.id is not None
-            claim.seat = settled.seats.get(claim.id)
+            claim.seat = settled.seats.get(claim.id or 0)
         return settled
 
     def place(self, number: int = 1, **fields: Any) -> list[Claim]:

@@ -14,7 +14,7 @@ TOKEN = "0123456789abcdef"
 @pytest.mark.parametrize("name", ["ROUTER_METRICS_ACCESS", "ROUTER_STATUS_ACCESS"])
 def test_a_token_that_is_wanted_must_be_there(tmp_path: Path, name: str) -> None:
     """Else nobody could ever ask."""
-    done = manage(tmp_path, "check", check=False, **{name: "token"})
+    done = manage(tmp_path, "check", check=False, **{name: "token", "ROUTER_MACHINE_TOKEN": ""})
     assert done.returncode != 0
     assert f"{name}='token' cannot be used (there is no token)" in done.stderr
     assert manage(tmp_path, "check", **{name: "token", "ROUTER_MACHINE_TOKEN": TOKEN}).returncode == 0

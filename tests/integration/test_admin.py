@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from unittest import mock
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.db import IntegrityError, connection
-from django.test import Client
+from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -67,7 +69,7 @@ def form_at(client: Client, address: str) -> dict[str, str]:
     form = shown.context["adminform"].form
     fields = [(field.html_name, field.value()) for field in form]
     hidden = re.findall(r'<input type="hidden" name="([-\w]+)" value="([^"]*)"', shown.content.decode())
-    values = {name: str(value) for name, value in fields if value not in (None, False)}
+    values = {name: str(value) for name, value in fields if value is not None and value is not False}
     return dict(hidden) | values
 
 
@@ -120,6 +122,8 @@ def test_a_bad_url_is_an_error_at_its_field(admin_client: Client) -> None:
     answer = admin_client.post(f"{LIST}add/", form)
     assert answer.status_code == 200
     assert "must not have a path" in str(answer.context["adminform"].form.errors["url"])
+    answer = admin_client.post(f"{LIST}add/", form | {"url": "http://169.254.1.1:8000"})
+    assert "must not have a link-local address" in str(answer.context["adminform"].form.errors["url"])
     assert not Replica.objects.exists()
 
 
@@ -320,8 +324,6 @@ async def test_probe_now_shows_what_it_finds_and_writes_nothing(
     async_client: object, admin_user: object, three: list[Replica]
 ) -> None:
     """Health is the prober's: a probe of the admin's would be counted twice."""
-    from asgiref.sync import sync_to_async
-
     async with http_server(answering(b'{"status": "ready"}')) as server:
 
         def probe() -> str:
@@ -336,3 +338,21 @@ async def test_probe_now_shows_what_it_finds_and_writes_nothing(
     assert "Probed b: it failed" in page
     health = await ReplicaHealth.objects.aget(pk=three[0].pk)
     assert health.last_ok_at is None
+
+
+@override_settings(ROUTER_REPLICA_NETWORKS=(ip_network("10.0.0.0/8"),))
+async def test_probe_now_keeps_to_the_networks_of_replicas(
+    async_client: object, admin_user: object, three: list[Replica]
+) -> None:
+    """As every probe does; the operator sees the address."""
+    async with http_server() as server:
+
+        def probe() -> str:
+            client = Client()
+            client.force_login(admin_user)  # type: ignore[arg-type]
+            Replica.objects.filter(pk=three[0].pk).update(url=server.url)
+            return act(client, "probe_now", three[0])
+
+        page = await sync_to_async(probe)()
+        assert "it failed (address not allowed: outside ROUTER_REPLICA_NETWORKS (127.0.0.1))" in page
+        assert not server.requests

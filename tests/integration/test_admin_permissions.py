@@ -210,9 +210,9 @@ def test_the_groups_are_made_once_and_mended(capsys: pytest.CaptureFixture[str])
     capsys.readouterr()
     call_command("makegroups")
     said = capsys.readouterr().out
-    assert "Viewers (see all, change nothing): 1 of 6 permissions given" in said
+    assert "Viewers (see all, change nothing): 1 of 7 permissions given" in said
     assert said.count("as it should be") == 2
-    assert viewers.permissions.count() == 7
+    assert viewers.permissions.count() == 8
 
 
 def test_without_the_permissions_it_says_what_to_run() -> None:

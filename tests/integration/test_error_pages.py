@@ -62,7 +62,46 @@ def test_a_fault_of_ours(admin_user: User) -> None:
     """Nothing of it is shown; the page needs neither database nor request."""
     client = Client(raise_request_exception=False)
     client.force_login(admin_user)
-    with mock.patch("replicas.admin.RouterSettings.current", side_effect=OperationalError("planted secret")):
+    with mock.patch("replicas.admin.RouterSettings.current", side_effect=RuntimeError("planted secret")):
         answer = client.get("/admin/replicas/replica/")
     is_ours(answer, 500, "Sessions go on")
     assert "planted" not in answer.content.decode()
+
+
+def test_while_the_database_is_away(admin_user: User) -> None:
+    """Nothing is broken: it says so, and when to come again."""
+    client = Client(raise_request_exception=False)
+    client.force_login(admin_user)
+    with mock.patch("replicas.admin.RouterSettings.current", side_effect=OperationalError("planted secret")):
+        answer = client.get("/admin/replicas/replica/")
+    is_ours(answer, 503, "database does not answer", "Live sessions go on")
+    assert answer["Retry-After"] == "3"
+    assert "planted" not in answer.content.decode()
+
+
+@pytest.mark.parametrize("path", ["/dashboard/", "/dashboard/replicas/1/", "/admin/", "/admin/proxy/session/"])
+def test_no_page_for_staff_fails_while_the_database_is_away(admin_user: User, path: str) -> None:
+    """Not even who is signed in can be found then."""
+    client = Client(raise_request_exception=False)
+    client.force_login(admin_user)
+    with mock.patch("django.db.backends.utils.CursorWrapper.execute", side_effect=OperationalError("planted secret")):
+        answer = client.get(path)
+    is_ours(answer, 503, "database does not answer")
+    assert "planted" not in answer.content.decode()
+
+
+@pytest.mark.parametrize("path", ["/dashboard/state.json", "/dashboard/sessions.json"])
+def test_the_dashboards_json_says_that_the_database_is_away(admin_user: User, path: str) -> None:
+    client = Client(raise_request_exception=False)
+    client.force_login(admin_user)
+    with mock.patch("django.db.backends.utils.CursorWrapper.execute", side_effect=OperationalError("planted secret")):
+        answer = client.get(path)
+    assert (answer.status_code, answer.json()) == (503, {"error": "The database does not answer."})
+
+
+def test_a_script_of_the_dashboards_hears_json(admin_user: User) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(admin_user)
+    answer = client.post("/dashboard/act", "{}", content_type="application/json")
+    assert answer.status_code == 403
+    assert "reload it" in answer.json()["error"]

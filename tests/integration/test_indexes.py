@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from dashboard.snapshot import read_state
 from proxy import census
+from proxy.claims import Access
 from proxy.models import RouterProcess, Session
 from proxy.pulse import Sampler
 from tests.databases import plan
@@ -28,13 +29,18 @@ pytestmark = pytest.mark.usefixtures("database")
 
 LIVE, ENDED, WAITING, REPLICAS = 10_000, 100_000, 50, 20
 KEY = "k" * 32
-INDEXES = {"session_slots", "session_line", "session_of_process", "session_to_disconnect", "session_by_key"}
+MINE = Access(address="192.0.2.1", token=1, max_sessions=LIVE, new_sessions_per_minute=LIVE)
+INDEXES = {
+    "session_slots", "session_line", "session_of_process", "session_to_disconnect", "session_by_key",
+    "session_address_live", "session_token_live", "session_opened",
+}  # fmt: skip
 
 
 @pytest.fixture
 def busy(database: str) -> Process:
     """A router in the midst of its life; one process has a share of the live sessions, one key half of all history."""
-    configure(affinity="cookie:sid", policy="round_robin", queue_max_length=1000)
+    limits = {"max_sessions_per_address": LIVE, "new_sessions_per_minute": LIVE}
+    configure(affinity="cookie:sid", policy="round_robin", queue_max_length=1000, **limits)
     replicas = [add_replica(f"r{number}", max_sessions=LIVE // REPLICAS) for number in range(REPLICAS)]
     processes = [Process() for _ in range(4)]
     if connection.vendor == "postgresql":
@@ -42,12 +48,12 @@ def busy(database: str) -> Process:
             cursor.execute("SET statement_timeout = 0")  # as long as it takes, on a busy machine too
     at, never = timezone.now(), "NULL" if connection.vendor == "sqlite" else "NULL::timestamptz"
     _insert(
-        f"""SELECT 'old' || n, CASE WHEN mod(n, 2) = 0 THEN '{KEY}' ELSE 'other' || n END,
+        f"""SELECT 'old' || n AS uid, CASE WHEN mod(n, 2) = 0 THEN '{KEY}' ELSE 'other' || n END,
             {processes[0].id}, {replicas[0].pk}, 'http://r0:8000', %s, %s FROM numbers""",  # noqa: S608
         ENDED, at - timedelta(hours=1), at - timedelta(minutes=1),
     )  # fmt: skip
     _insert(
-        f"""SELECT 'live' || n, NULL, {processes[0].id} + mod(n, 4), {replicas[0].pk} + mod(n, {REPLICAS}),
+        f"""SELECT 'live' || n AS uid, NULL, {processes[0].id} + mod(n, 4), {replicas[0].pk} + mod(n, {REPLICAS}),
             'http://r' || (mod(n, {REPLICAS})) || ':8000', %s, {never} FROM numbers""",  # noqa: S608
         LIVE, at,
     )  # fmt: skip
@@ -64,8 +70,10 @@ def _insert(select: str, number: int, *moments: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             f"""INSERT INTO proxy_session (uid, affinity_key, process_id, replica_id, url, opened_at, ended_at,
-                replica_name, client, attempts, avoid, frames_up, bytes_up, frames_down, bytes_down, ended_by, why)
-                SELECT chosen.*, 'r', 'c', 1, '{{}}', 0, 0, 0, 0, '', '' FROM (
+                address, token, replica_name, client, attempts, avoid, frames_up, bytes_up, frames_down, bytes_down,
+                ended_by, why)
+                SELECT chosen.*, CASE WHEN mod(length(uid), 2) = 0 THEN '192.0.2.1' ELSE uid END, mod(length(uid), 9),
+                'r', 'c', 1, '{{}}', 0, 0, 0, 0, '', '' FROM (
                 WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < {number})
                 {select}) AS chosen""",  # noqa: S608
             values,
@@ -77,7 +85,10 @@ def a_turn(process: Process) -> None:
     gone = new_claims(3)
     for claim, uid in zip(gone, ("live4", "live8", "live12"), strict=True):
         claim.id = Session.objects.get(uid=uid).pk
-    process.settle(new_claims(2, key=KEY), endings=gone)
+    come = new_claims(2, key=KEY)
+    for claim in come:
+        claim.access = MINE
+    process.settle(come, endings=gone)
 
 
 def asked(work: Callable[[], Any]) -> list[str]:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 
 from proxy.placement import Placement
-from tests.databases import apart
+from replicas import acts
+from replicas.config import parse
+from replicas.loading import load
+from replicas.models import Replica, ReplicaState
+from tests.databases import apart, at_once
 from tests.integration.clients import Client, db
-from tests.integration.placing import add_replica
+from tests.integration.placing import Process, add_replica, new_claim
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -66,3 +71,21 @@ async def test_a_slow_query_delays_no_placement(placement: Placement) -> None:
         await asyncio.to_thread(apart, query.interrupt)
         with pytest.raises(Exception, match=r"cancel|interrupted"):
             await page
+
+
+ACTS: dict[str, Callable[[Replica], object]] = {
+    "a file is loaded": lambda replica: load(parse(f"router: {{replicas: [{{url: '{replica.url}', weight: 2}}]}}")),
+    "the mark is moved": acts.make_primary,
+    "one is drained": lambda replica: acts.set_state(replica, ReplicaState.DRAINING),
+}
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
+def test_placement_waits_for_no_operator(act: Callable[[Replica], object]) -> None:
+    """A long file, a slow page: until their transaction ends, sessions go where they went before."""
+    replica, process, claim = add_replica(), Process(), new_claim()
+    with transaction.atomic():
+        act(replica)
+        at_once([partial(process.settle, [claim])])
+    assert claim.seat is not None

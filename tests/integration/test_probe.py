@@ -16,7 +16,6 @@ import pytest
 from django.test import override_settings
 
 from replicas.probe import MAX_BODY_BYTES, Report, http_client, probe
-from replicas.resolver import RESOLVER
 from tests.integration.http_servers import answering, drips, hangs, http_server
 from tests.ports import free_port
 
@@ -77,7 +76,6 @@ async def test_a_name_that_hangs_is_asked_for_once_at_a_time(
 
     getaddrinfo = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    RESOLVER.use()
     async with http_server() as server:
         url = server.url.replace("127.0.0.1", "hanging.invalid")
         results = [(await probe(client, url, "/", 0.1))[0].error for _ in range(3)]

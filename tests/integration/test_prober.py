@@ -288,6 +288,10 @@ async def test_once_probes_all_and_says_whether_a_session_could_be_placed(var: P
         table.query("UPDATE replicas_replica SET state = 'draining'")
         done = await asyncio.to_thread(manage, var, "runhealthchecks", "--once", check=False)
         assert (done.returncode, "No session could be placed" in done.stdout) == (1, True)
+        asked, networks = len(server.requests), {"ROUTER_REPLICA_NETWORKS": "10.0.0.0/8"}
+        done = await asyncio.to_thread(manage, var, "runhealthchecks", "--once", check=False, **networks)
+        assert "address not allowed: outside ROUTER_REPLICA_NETWORKS (127.0.0.1)" in done.stdout
+        assert len(server.requests) == asked
 
 
 async def test_once_writes_nothing_while_a_prober_works(var: Path) -> None:

@@ -53,22 +53,25 @@ async def test_a_slow_look_up_is_bounded_and_blocks_nobody(monkeypatch: pytest.M
 
 async def test_names_that_hang_do_not_stop_the_look_ups_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """asyncio's own few resolver threads would all be taken by one name server that does not answer."""
-    resolve, released = socket.getaddrinfo, threading.Event()
+    resolve, released, asked = socket.getaddrinfo, threading.Event(), 0
 
     def hang_for_some(host: Any, *arguments: Any, **options: Any) -> Any:
-        if host == "slow.example":
+        nonlocal asked
+        if host == "hanging.example":
+            asked += 1
             released.wait(20)
         return resolve("localhost", *arguments, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", hang_for_some)
     try:
         async with fake_replica() as replica:
-            hanging = [open_replica("http://slow.example:8000", PLAIN, 0.5) for _ in range(20)]
+            hanging = [open_replica("http://hanging.example:8000", PLAIN, 0.5) for _ in range(20)]
             found = asyncio.gather(*hanging, return_exceptions=True)
             await asyncio.sleep(0)
             link = await open_replica(replica.url.replace("127.0.0.1", "localhost"), PLAIN, 2)
             await link.close(Close(1000))
             assert all(isinstance(error, ReplicaUnreachable) for error in await found)
+            assert asked == 1  # for all of them together
     finally:
         released.set()
 

@@ -33,6 +33,7 @@ WRONG = {
     "ROUTER_FORWARD_HEADERS": ("Origin,Upgrade", "header names"),
     "ROUTER_UPSTREAM_AUTHORIZATION": ("a\tb", "printable ASCII"),
     "ROUTER_UPSTREAM_CA_FILE": ("/no/such/file.pem", "PEM file"),
+    "ROUTER_REPLICA_NETWORKS": ("10.0.0.0/33", "networks separated by commas"),
     "ROUTER_HISTORY_DAYS": ("0", "whole days"),
     "ROUTER_VAR_DIR": ("relative/var", "absolute path"),
     "LOG_LEVEL": ("LOUD", "DEBUG, INFO"),
@@ -44,6 +45,7 @@ USELESS = {
     "CSRF_TRUSTED_ORIGINS": ("https://", "(https:// names no host); allowed: a list"),
     "DATABASE_URL": ("sqlite:////no/such/r.sqlite3", "(the folder does not exist); allowed: sqlite:////absolute"),
     "REDIS_URL": ("redis://h:port", "(its port is not one from 1 to 65535); allowed: redis://"),
+    "ROUTER_REPLICA_NETWORKS": ("169.254.0.0/16", "is link-local, where no replica may be); allowed: networks"),
     "ROUTER_STREAM_PATHS": (",", "(there is nothing between the commas); allowed: a list"),
     "ROUTER_UPSTREAM_CA_FILE": (str(ROOT / "README.md"), "(it holds no certificate); allowed: the absolute path"),
     "ROUTER_VAR_DIR": (str(ROOT / "README.md"), "; allowed: a folder the router may write"),
@@ -53,7 +55,8 @@ USELESS = {
 @pytest.mark.parametrize("settings", [WRONG, USELESS], ids=["wrong", "useless"])
 def test_check_names_every_wrong_setting_at_once(tmp_path: Path, settings: dict[str, tuple[str, str]]) -> None:
     """By name, with the value (but for secrets), what is wrong and what is allowed."""
-    done = manage(tmp_path, "check", check=False, **{name: value for name, (value, _) in settings.items()})
+    given = {"SECRET_KEY": ""} | {name: value for name, (value, _) in settings.items()}
+    done = manage(tmp_path, "check", check=False, **given)
     assert done.returncode == 1
     for name, (value, allowed) in settings.items():
         line = next(line for line in done.stderr.splitlines() if f"(router.E001) {name}=" in line)
@@ -65,7 +68,8 @@ def test_check_names_every_wrong_setting_at_once(tmp_path: Path, settings: dict[
 def test_a_secret_key_that_was_emptied_is_named(tmp_path: Path) -> None:
     """Django would say no more than that a SECRET_KEY must not be empty."""
     (tmp_path / "secret_key").touch()
-    assert "its file secret_key holds less than 50 characters" in manage(tmp_path, "check", check=False).stderr
+    said = manage(tmp_path, "check", check=False, SECRET_KEY="").stderr
+    assert "its file secret_key holds less than 50 characters" in said
 
 
 def test_a_log_level_is_written_in_any_case(tmp_path: Path) -> None:
@@ -109,11 +113,22 @@ def test_the_server_does_not_start_on_a_daphne_that_has_changed(tmp_path: Path) 
 
 
 def test_production_settings_pass_the_deploy_check_and_http_does_not(tmp_path: Path) -> None:
-    """`check --deploy` fails without HTTPS_ONLY."""
-    production = {"SECRET_KEY": secrets.token_urlsafe(64), "ALLOWED_HOSTS": "router.example.com"}
-    assert "router.E003" in manage(tmp_path, "check", "--deploy", check=False, **production).stderr
-    done = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING", HTTPS_ONLY="true", **production)
+    """`check --deploy` fails with each default that is not for strangers, and says what to set."""
+    safe = {"HTTPS_ONLY": "true", "ROUTER_STATUS_ACCESS": "staff", "ROUTER_METRICS_ACCESS": "staff"}
+    production = {"SECRET_KEY": secrets.token_urlsafe(64), "ALLOWED_HOSTS": "router.example.com"} | safe
+    done = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **production)
     assert "no issues" in done.stdout
+    unsafe = {
+        "HTTPS_ONLY": "router.E003", "ALLOWED_HOSTS": "router.E005", "ROUTER_STATUS_ACCESS": "router.E006",
+        "ROUTER_METRICS_ACCESS": "router.E007",
+    }  # fmt: skip
+    done = manage(tmp_path, "check", "--deploy", check=False, **production | dict.fromkeys(unsafe, ""))
+    assert done.returncode != 0
+    for name, id in unsafe.items():
+        assert f"({id}) {name} is" in done.stderr
+        assert f"Set {name}" in done.stderr
+    behind = manage(tmp_path, "check", "--deploy", BEHIND_PROXY="true", **production).stderr
+    assert "Set ROUTER_TRUSTED_PROXIES" in behind
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +156,7 @@ def test_every_page_comes_with_its_styles(address: str, page: str) -> None:
 
 def test_the_secret_key_is_kept_in_the_var_folder(address: str, tmp_path: Path) -> None:
     """Made by the first process that needs it."""
-    manage(tmp_path, "check")
+    manage(tmp_path, "check", SECRET_KEY="")
     assert (tmp_path / "secret_key").stat().st_mode & 0o777 == 0o600
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from types import FrameType
 from typing import Any
 
+import psycopg
 import pytest
 from django.db import Error as DatabaseFault
-from django.db import OperationalError, connection
+from django.db import OperationalError, connection, transaction
 
 import proxy.turn
-from proxy import census, settling
+from proxy import settling
 from proxy.claims import Batch
 from proxy.placement import Placement
 from proxy.settling import settle
@@ -24,6 +27,12 @@ from replicas.passive import Outcome
 from tests.databases import apart, empty
 from tests.integration.clients import Client, db, until_db
 from tests.integration.placing import Process, add_replica, configure, ending, new_claim, row
+from tests.processes import wait_until
+
+# What the server knows of who has the turn.
+HOLDER = """
+SELECT state, wait_event FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE locktype = 'advisory' AND granted
+"""
 
 pytestmark = [
     pytest.mark.usefixtures("database"),
@@ -60,6 +69,41 @@ def test_who_stands_still_in_its_turn_loses_it(kind: Callable[[], Any]) -> None:
     assert claim.seat is not None
 
 
+@pytest.mark.parametrize("kind", [turn, brief_turn])
+def test_a_server_that_can_bounds_a_turn_itself(kind: Callable[[], Any]) -> None:
+    """PostgreSQL has that from 17 on. Of a turn alone: nothing is left of it for what its connection does next."""
+    bound = "SELECT current_setting('server_version_num')::int >= 170000, current_setting('transaction_timeout', true)"
+    with kind():
+        ((newer, within),) = Asked(bound).rows()
+    ((_, after),) = Asked(bound).rows()
+    assert (within, after) == (("6s", "0") if newer else (None, None))
+
+
+def test_wherever_it_is_stopped_the_server_knows_that_it_thinks() -> None:
+    """At each call of a function within a turn (SIGSTOP may come at any): who holds the lock has no statement open."""
+    process, batch = _scene()
+    config = connection.get_connection_params()
+    for unwanted in ("cursor_factory", "context", "prepare_threshold"):
+        config.pop(unwanted, None)
+    places: list[str] = []
+    with psycopg.connect(**config, autocommit=True) as watcher:
+
+        def look(frame: FrameType, event: str, argument: object) -> None:
+            deadline = time.monotonic() + 2
+            while (state := watcher.execute(HOLDER).fetchone()) is not None and state[0] == "active":
+                if state[1] == "ClientRead" or time.monotonic() > deadline:
+                    raise AssertionError(f"{state} at {frame.f_code.co_qualname}")
+            if state is not None:
+                places.append(frame.f_code.co_name)
+
+        sys.setprofile(look)
+        try:
+            settle(process.id, batch)
+        finally:
+            sys.setprofile(None)
+    assert len(places) > 1000
+
+
 def test_at_whatever_it_reads_it_loses_its_turn_when_it_stands_still() -> None:
     """Also where it is Django that reads: what was sent last tells the server that nothing is under way."""
     number = 0
@@ -73,7 +117,7 @@ def test_at_whatever_it_reads_it_loses_its_turn_when_it_stands_still() -> None:
         number += 1
         empty()
     still.end()
-    assert number > 7
+    assert number > 5
 
 
 def _scene() -> tuple[Process, Batch]:
@@ -128,32 +172,41 @@ class Still:
         self._number -= 1
 
 
-def test_a_dead_process_is_evicted_from_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where even the server's bound does not reach it: stopped, or cut off, between a statement and its Sync."""
+@pytest.mark.parametrize("kind", [turn, brief_turn])
+def test_who_is_cut_off_in_its_turn_is_evicted(monkeypatch: pytest.MonkeyPatch, kind: Callable[[], Any]) -> None:
+    """Where even the server's bound does not reach it: between a statement and its Sync. Its process may live on."""
     add_replica()
-    dead, other, claim = Process(), Process(), new_claim()
+    other, claim = Process(), new_claim()
     monkeypatch.setattr(proxy.turn, "DEADLINE_SECONDS", 0.2)  # of 6
-    monkeypatch.setattr(proxy.turn, "_synced", lambda execute, *statement: execute(*statement))
+    monkeypatch.setattr(proxy.turn, "_lock", lambda: Asked(proxy.turn.LOCK))  # as before PostgreSQL 17
     began, end = threading.Event(), threading.Event()
 
     def stand_still() -> None:
-        with contextlib.suppress(DatabaseFault), brief_turn():
+        connection.ensure_connection()
+        sends_each = connection.connection.pipeline()  # psycopg's own
+        with contextlib.suppress(DatabaseFault), connection.wrap_database_errors, sends_each, transaction.atomic():
+            Asked(proxy.turn.LOCK)
             began.set()
             end.wait(30)
 
     still = threading.Thread(target=partial(apart, stand_still))
     still.start()
     assert began.wait(10)
+    wait_until(lambda: _holder() == ("active", "ClientRead"))
     try:
-        with pytest.raises(OperationalError):
-            other.settle([claim])  # the server's bound of 2.5 s is for the one who waits
-        connection.close()
-        assert census.bury(dead.id, 0)
+        with pytest.raises(OperationalError), kind():
+            Asked("SELECT 1").rows()  # the server's bound of 2.5 s is for the one who waits
         other.settle([claim])
     finally:
         end.set()
         still.join(10)
     assert claim.seat is not None
+
+
+def _holder() -> Any:
+    with connection.cursor() as cursor:
+        cursor.execute(HOLDER)
+        return cursor.fetchone()
 
 
 def _read_only(on: bool) -> None:

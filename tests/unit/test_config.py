@@ -47,6 +47,10 @@ REFUSED = {
     "url query": (replicas("{url: 'http://a?x'}"), "router.replicas[0].url: 'http://a?x' must not have a query"),
     "url fragment": (replicas("{url: 'http://a#x'}"), "router.replicas[0].url: 'http://a#x' must not have a fragment"),
     "url user": (replicas("{url: 'http://u:p@a'}"), "must not contain user info"),
+    "url link-local": (
+        replicas("{url: 'http://0xa9fea9fe:80'}"),
+        "router.replicas[0].url: 'http://0xa9fea9fe:80' must not have a metadata address (169.254.169.254); give the",
+    ),
     "url number": (replicas("{url: 5}"), "router.replicas[0].url: 5 must be text"),
     "duplicate": (replicas(A, "{url: 'http://A/'}"), "router.replicas[1].url: 'http://a' is a duplicate of"),
     "duplicate by port": (replicas(A, "{url: 'http://a:80'}"), "router.replicas[1].url: 'http://a:80' is a duplicate"),
@@ -130,6 +134,19 @@ REFUSED = {
     "a key that is a list": ("router: {[a]: 1}", "found unhashable key, line 1"),
     "a date that is none": (replicas("{url: 'http://a', name: 2024-13-45}"), "not usable YAML: month must be in 1..12"),
     "5,000 digits": (replicas("{url: 'http://a', weight: " + "9" * 5000 + "}"), "not usable YAML: Exceeds the limit"),
+    "a number that is none": (
+        "router: {port: !!int x}",
+        "not usable YAML: invalid literal for int() with base 10: 'x', line 1",
+    ),
+    "a number of nothing": (
+        "router: {port: !!int ''}",
+        "not usable YAML: '' is no int, line 1, column 16; put text in quo",
+    ),
+    "a flag that is none": (replicas("{primary: !!bool x}"), "not usable YAML: 'x' is no bool, line 3, column 17"),
+    "a set that is none": (
+        "router: !!set 0",
+        "the file is not YAML: expected a mapping node, but found scalar, line 1",
+    ),
     "too deep": (replicas("{url: 'http://a', name: " + "[" * 5000), "nested too deeply"),
     "key twice": ("router: {port: 1, port: 2}", "the key 'port' stands there twice"),
     "code": ("router: !!python/object/apply:os.system ['true']", "the file is not YAML"),

@@ -129,6 +129,11 @@ GIVEN: dict[str, list[tuple[Ending, str]]] = {
         ),
         (errors.dismissed("maintenance"), "ended 12 s in: “maintenance”; client told 1012"),
     ],
+    "not_admitted": [
+        (errors.not_admitted("unauthorized"), "it had shown no valid stream token or ticket; client told 1008"),
+        (errors.not_admitted("origin_not_allowed"), "its page's origin is not allowed; client told 1008"),
+        (errors.not_admitted("token_rate"), "a limit was reached (token_rate); client told 1008"),
+    ],
     "router_stops": [(errors.router_stops(), "its router process was stopped 12 s in; client told 1012")],
 }
 CASES = [case for cases in GIVEN.values() for case in cases]

@@ -80,6 +80,24 @@ def test_a_request_id_with_odd_characters_is_replaced() -> None:
     assert found == {"X-Forwarded-Proto": "https", "X-Request-ID": "s1"}
 
 
+def test_a_control_character_becomes_a_space() -> None:
+    """The websockets client refuses to send one: a stranger could then have every replica ejected."""
+    received = [(b"user-agent", b"a\x01b\r\nX-Evil: 1\tc\x7f"), (b"host", b"video\x0b.example")]
+    found = dict(
+        forwarded_headers(
+            received,
+            session="s1",
+            allowed=["user-agent"],
+            client_address=None,
+            secure=True,
+            behind_proxy=False,
+            authorization="",
+        )
+    )
+    assert found["User-Agent"] == "a b  X-Evil: 1\tc "
+    assert found["X-Forwarded-Host"] == "video .example"
+
+
 def test_a_query_goes_on_as_it_was() -> None:
     """What is quoted already is not quoted again."""
     assert forwarded_query(b"a=b%20c&q=1+2&u=http://x/?y") == "a=b%20c&q=1+2&u=http://x/?y"

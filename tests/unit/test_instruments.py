@@ -48,6 +48,7 @@ GIVEN: dict[str, list[tuple[Ending, str]]] = {
         (errors.dismissed("replica_drained"), "replica_drained"),
         (errors.dismissed("slot_lost"), "slot_lost"),
     ],
+    "not_admitted": [(errors.not_admitted("address_rate"), "not_admitted")],
     "router_stops": [(errors.router_stops(), "router_shutdown")],
 }
 

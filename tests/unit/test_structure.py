@@ -12,10 +12,11 @@ import pytest
 from django.conf import settings
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("routerproject", "dashboard", "proxy", "replicas", "demo", "bench")
+ROOMS = ("routerproject", "api", "dashboard", "proxy", "replicas", "demo", "bench")
 # Which rooms a room may import from (design: imports run one way).
 ALLOWED = {
-    "routerproject": {"routerproject", "dashboard", "proxy", "replicas", "demo"},
+    "routerproject": {"routerproject", "api", "dashboard", "proxy", "replicas", "demo"},
+    "api": {"api", "dashboard", "proxy", "replicas"},
     "dashboard": {"dashboard", "proxy", "replicas"},
     "proxy": {"proxy", "replicas"},
     "replicas": {"replicas"},
@@ -49,7 +50,7 @@ def name_of(path: Path) -> str:
 
 @pytest.mark.parametrize("path", sources(), ids=name_of)
 def test_imports_run_one_way(path: Path) -> None:
-    """routerproject → dashboard → proxy → replicas; the demo and the bench stand by themselves."""
+    """routerproject → api → dashboard → proxy → replicas; the demo and the bench stand by themselves."""
     room = path.relative_to(ROOT).parts[0]
     rooms = {module.split(".")[0] for module in imported(path)} & set(ROOMS)
     assert rooms <= ALLOWED[room] | DRIVERS.get(name_of(path), set())
@@ -72,6 +73,7 @@ def test_the_modules_that_must_be_pure_are() -> None:
     """Those of the design, and those that joined them."""
     pure = {name_of(path) for path in sources() if is_pure(path)}
     assert pure >= {
+        "replicas/addresses.py",
         "replicas/health.py",
         "replicas/latencies.py",
         "replicas/passive.py",
@@ -111,3 +113,18 @@ def test_daphne_is_known_to_nobody_else() -> None:
     """proxy/daphne.py and its rehearsal are the modules that know Daphne's internals."""
     users = {name_of(path) for path in sources() for module in imported(path) if module.split(".")[0] == "daphne"}
     assert users == {"proxy/daphne.py", "proxy/rehearsal.py"}
+
+
+def test_every_threat_names_tests_that_exist() -> None:
+    """docs/security.md: threat, answer, test."""
+    table = (ROOT / "docs" / "security.md").read_text().partition("## Threats")[2]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 20
+    for threat, answer, tests in rows:
+        assert threat
+        assert answer
+        named = re.findall(r"`([^`]+)`", tests)
+        assert named, threat
+        for name in named:
+            path = name.partition("::")[0]
+            assert (ROOT / "tests" / path).exists() or (ROOT / path).exists(), name

@@ -19,6 +19,7 @@ GOOD = [
     (values.redis_url, ["redis://h", "redis://:pw@h:6379/0", "rediss://u:p@h/1", "unix:///run/redis.sock"]),
     (values.stream_path, ["/v1/stream", "/ws", "/administration", "/statics"]),
     (values.address, ["127.0.0.1:9700", "0.0.0.0:1", "[::1]:65535", "metrics.internal:9700"]),
+    (values.networks, ["10.0.0.0/8", "10.0.0.0/8, fd00::/8,", "127.0.0.1"]),
     (values.token, ["0123456789abcdef", "a-token/with+signs=="]),
 ]
 BAD = [
@@ -42,6 +43,10 @@ BAD = [
     (values.address, "127.0.0.1:0", "its port is not one from 1 to 65535"),
     (values.address, "127.0.0.1:http", "its port is not one from 1 to 65535"),
     (values.address, "::1:9700", "is no host name"),
+    (values.networks, ",", "there is nothing between the commas"),
+    (values.networks, "10.0.0.0/8,gpu", "gpu is no network"),
+    (values.networks, "10.0.0.1/8", "10.0.0.1/8 has more bits than its prefix; write 10.0.0.0/8"),
+    (values.networks, "169.254.0.0/16", "169.254.0.0/16 is link-local, where no replica may be"),
     (values.token, "short", "it has less than 16 characters"),
     (values.redis_url, "redis://", "it names no host"),
     (values.redis_url, "redis://:6379", "it names no host"),
@@ -72,13 +77,13 @@ BAD = [
 
 
 @pytest.mark.parametrize(("rule", "value"), [(rule, value) for rule, good in GOOD for value in good])
-def test_what_can_be_used_is_taken(rule: Callable[[str], bool], value: str) -> None:
+def test_what_can_be_used_is_taken(rule: Callable[[str], object], value: str) -> None:
     """Each form that the README or Django promises."""
     assert rule(value)
 
 
 @pytest.mark.parametrize(("rule", "value", "wrong"), BAD)
-def test_what_cannot_be_used_is_refused_with_the_reason(rule: Callable[[str], bool], value: str, wrong: str) -> None:
+def test_what_cannot_be_used_is_refused_with_the_reason(rule: Callable[[str], object], value: str, wrong: str) -> None:
     """Found at the start, not by the first session or the first look at the admin."""
     with pytest.raises(Unusable) as told:
         rule(value)

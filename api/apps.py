@@ -1,0 +1,8 @@
+"""The HTTP API: what machines steer the router by."""
+
+from django.apps import AppConfig
+
+
+class ApiConfig(AppConfig):
+    name = "api"
+    verbose_name = "API"

@@ -1,0 +1,125 @@
+"""Replicas that add themselves, and are gone when they no longer say that they are there.
+
+`register` is called by the API for each renewal; the prober, which works alone, watches that they keep coming. What is
+watched is a count (design, decision 8): no clock of another machine is asked, and while the database is away nothing
+lapses. Replicas that people or files made are never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.core.exceptions import ValidationError
+from django.db import IntegrityError, transaction
+from django.db.models import F
+
+from replicas import rules
+from replicas.models import Replica, ReplicaState
+from replicas.stillness import Stillness
+
+MIN_TTL_SECONDS, MAX_TTL_SECONDS = 5.0, 3600.0
+
+
+class Conflict(Exception):
+    """What is to be registered is somebody else's; the text says what, and whose."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a replica says of itself. `url` as rules.replica_url gives it."""
+
+    name: str
+    url: str
+    ttl_seconds: float
+    weight: float = 1.0
+    max_sessions: int | None = None
+
+
+def register(wanted: Wanted) -> tuple[Replica, bool]:
+    """Add it, or renew it and take over what has changed; give it, and whether it is new.
+
+    Draining again after it had lapsed, it takes sessions again; drained by an operator it stays so. Raises Conflict, or
+    ValidationError.
+    """
+    try:
+        with transaction.atomic():
+            return _register(wanted)
+    except IntegrityError as fault:
+        raise Conflict("somebody else has added the same replica at this moment; try again") from fault
+
+
+def _register(wanted: Wanted) -> tuple[Replica, bool]:
+    there = list(Replica.objects.select_for_update(no_key=True).filter(name=wanted.name))
+    if made := [replica for replica in there if not replica.registered]:
+        raise Conflict(f"the name “{wanted.name}” is that of a replica that people made ({made[0].url})")
+    said = {
+        "url": wanted.url,
+        "weight": wanted.weight,
+        "max_sessions": wanted.max_sessions,
+        "registered_ttl_seconds": wanted.ttl_seconds,
+    }
+    if not there:
+        replica = Replica(name=wanted.name, **said)
+        _check(replica)
+        replica.save()
+        return replica, True
+    replica = there[0]
+    for name, value in said.items():
+        setattr(replica, name, value)
+    _check(replica)
+    back = {"state": ReplicaState.ACTIVE} if replica.lapsed and replica.state == ReplicaState.DRAINING else {}
+    Replica.objects.filter(pk=replica.pk).update(**said, **back, lapsed=False, renewals=F("renewals") + 1)
+    return Replica.objects.select_related("health").get(pk=replica.pk), False
+
+
+def _check(replica: Replica) -> None:
+    """Raises Conflict where its URL is another's, ValidationError where a value is not allowed."""
+    try:
+        replica.full_clean()
+    except ValidationError as error:
+        if any(other.url in rules.spellings(replica.url) for other in Replica.objects.exclude(pk=replica.pk)):
+            raise Conflict(f"the URL {replica.url} is another replica's") from error
+        raise
+
+
+class Renewals:
+    """How long the registrations have been standing still, as one prober has seen it."""
+
+    def __init__(self) -> None:
+        self._watched: dict[int, Stillness] = {}
+
+    def see(self, replicas: Iterable[Replica], now: float) -> tuple[list[Replica], list[Replica]]:
+        """As read just `now`, by a monotonic clock: those that lapse, and those that are to go."""
+        registered = {replica.pk: replica for replica in replicas if replica.registered}
+        self._watched = {pk: self._watched.get(pk) or Stillness() for pk in registered}
+        lapsing, going = list[Replica](), list[Replica]()
+        for pk, replica in registered.items():
+            still, ttl = self._watched[pk].see(replica.renewals, now), replica.registered_ttl_seconds or 0.0
+            if still >= 2 * ttl:
+                going.append(replica)
+            elif still >= ttl and replica.state == ReplicaState.ACTIVE and not replica.lapsed:
+                lapsing.append(replica)
+        return lapsing, going
+
+    def forget_last_read(self) -> None:
+        for watched in self._watched.values():
+            watched.forget_last_read()
+
+
+def expire(lapsing: Iterable[Replica], going: Iterable[Replica]) -> list[str]:
+    """Drain the first, delete the others (with sessions they stay to the last one's end); those renewed meanwhile stay.
+
+    Gives a line for the log for each.
+    """
+    done = []
+    for replica in lapsing:
+        mine = Replica.objects.filter(pk=replica.pk, renewals=replica.renewals, state=ReplicaState.ACTIVE)
+        if mine.update(state=ReplicaState.DRAINING, lapsed=True):
+            done.append(f"replica {replica}: not renewed within {replica.registered_ttl_seconds:g} s; draining")
+    for replica in going:
+        mine = Replica.objects.filter(pk=replica.pk, renewals=replica.renewals)
+        if mine.exists():
+            mine.delete()
+            done.append(f"replica {replica}: not renewed again; removed")
+    return done

@@ -1,0 +1,45 @@
+"""Sign-ins to the admin: throttled by django-axes, told in our own words. Named in settings.py.
+
+Counted by user name and client address together, so that nobody is locked out from elsewhere by a stranger who types
+their name.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from axes.helpers import get_cool_off
+from axes.models import AccessAttempt
+from django.conf import settings
+from django.dispatch import receiver
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from replicas.client_address import client_address
+from replicas.signals import pruning
+
+PRUNE_ROWS = 500
+
+
+def address(request: HttpRequest) -> str | None:
+    """Whose attempt it is."""
+    forwarded = request.META.get("HTTP_X_FORWARDED_FOR")
+    return client_address(
+        request.META.get("REMOTE_ADDR"), [forwarded] if forwarded else [], settings.ROUTER_TRUSTED_PROXIES
+    )
+
+
+def locked_out(request: HttpRequest, response: HttpResponse | None = None, credentials: Any = None) -> HttpResponse:
+    """The same whether the password was right or not."""
+    wait = get_cool_off(request)
+    seconds = int(wait.total_seconds()) if wait is not None else 0
+    page = render(request, "429.html", {"minutes": max(1, seconds // 60)}, status=429)
+    page.headers["Retry-After"] = str(seconds)
+    return page
+
+
+@receiver(pruning)
+def prune_attempts(before: datetime, **_: Any) -> int:
+    old = AccessAttempt.objects.filter(attempt_time__lt=before).values_list("pk", flat=True)[:PRUNE_ROWS]
+    return int(AccessAttempt.objects.filter(pk__in=list(old)).delete()[0])

@@ -1,0 +1,420 @@
+"""The API over HTTP, through all middleware: who may, what is done, and what is said where it is not (api/)."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.test import Client
+from django.utils import timezone
+
+from api.models import ApiToken, Scope
+from proxy.models import Session, StreamToken, Ticket
+from replicas import tokens
+from replicas.models import HealthTransition, Replica, ReplicaState
+from tests.integration.placing import Process, add_replica
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+V1 = "/api/v1"
+
+
+class Api:
+    """A program with a token."""
+
+    def __init__(self, scope: str = Scope.EDIT, user: User | None = None, **fields: Any) -> None:
+        user = user or User.objects.filter(username="ops").first() or User.objects.create_superuser("ops")
+        self.text = tokens.new_token(tokens.API)
+        kept = {"digest": tokens.digest(self.text), "beginning": tokens.beginning(self.text)}
+        self.token = ApiToken.objects.create(name=f"token-{self.text[4:12]}", user=user, scope=scope, **kept, **fields)
+        self.client = Client(headers={"Authorization": f"Bearer {self.text}"}, enforce_csrf_checks=True)
+
+    def __call__(self, method: str, path: str, body: Any = None, **options: Any) -> Any:
+        data = {} if body is None else {"data": json.dumps(body), "content_type": "application/json"}
+        return self.client.generic(method, V1 + path, **data, **options)
+
+
+def problem(response: Any, status: int) -> dict[str, Any]:
+    assert response.status_code == status, response.content
+    assert response["Content-Type"] == "application/problem+json"
+    told: dict[str, Any] = response.json()
+    assert told["status"] == status
+    assert {"type", "title", "detail"} <= told.keys()
+    return told
+
+
+# --- who may ---
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer api_", f"Bearer api_{'a' * 43}", "Basic eDp5"])
+def test_without_a_token_nobody_is_answered(client: Client, header: str) -> None:
+    """Nor with the session of a browser: the API reads no cookies, so no page can have one act."""
+    client.force_login(User.objects.create_superuser("ops"))
+    response = client.get(f"{V1}/replicas", headers={"Authorization": header} if header else {})
+    problem(response, 401)
+    assert response["WWW-Authenticate"].startswith("Bearer")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"enabled": False}, {"expires_at": timezone.now() - timedelta(seconds=1)}, {"user": "gone"}, {"user": "no staff"}],
+    ids=["off", "expired", "gone", "no staff"],
+)
+def test_a_token_that_is_no_good_any_more(fields: dict[str, Any]) -> None:
+    user = User.objects.create_superuser("other")
+    api = Api(user=user, **{name: value for name, value in fields.items() if name != "user"})
+    if fields.get("user"):
+        User.objects.filter(pk=user.pk).update(
+            **{"is_active": False} if fields["user"] == "gone" else {"is_staff": False}
+        )
+    problem(api("GET", "/replicas"), 401)
+
+
+NEEDED = {
+    ("GET", "/replicas"): "read", ("GET", "/replicas/a"): "read", ("GET", "/sessions"): "read",
+    ("GET", "/queue"): "read", ("GET", "/events"): "read",
+    ("POST", "/replicas/a/drain"): "operate", ("POST", "/replicas/a/activate"): "operate",
+    ("POST", "/replicas/a/probe"): "operate", ("POST", f"/sessions/{'0' * 32}/disconnect"): "operate",
+    ("POST", "/replicas"): "edit", ("PATCH", "/replicas/a"): "edit", ("POST", "/replicas/a/disable"): "edit",
+    ("POST", "/replicas/a/make-primary"): "edit", ("DELETE", "/replicas/a"): "edit register",
+    ("PUT", "/replicas/self"): "edit register",
+}  # fmt: skip
+INCLUDED = {"read": {"read"}, "operate": {"read", "operate"}, "edit": {"read", "operate", "edit"}, "register": set()}
+
+
+@pytest.mark.parametrize("scope", INCLUDED)
+@pytest.mark.parametrize(("method", "path"), NEEDED)
+def test_each_operation_needs_its_scope(method: str, path: str, scope: str) -> None:
+    add_replica("a")
+    may = scope in NEEDED[method, path] or bool(INCLUDED[scope] & set(NEEDED[method, path].split()))
+    response = Api(scope)(method, path, {} if method != "GET" and "activate" not in path else None)
+    if may:
+        assert response.status_code != 401
+        assert "scope" not in response.content.decode() or response.status_code in (200, 403, 409)
+        assert response.status_code != 403 or scope == "register"
+    else:
+        assert "scope" in problem(response, 403)["detail"]
+
+
+def test_a_token_may_no_more_than_its_user() -> None:
+    viewer = User.objects.create_user("viewer", is_staff=True)
+    api = Api(Scope.EDIT, user=viewer)
+    add_replica("a")
+    assert "replicas.view_replica" in problem(api("GET", "/replicas"), 403)["detail"]
+    assert "replicas.drain_replica" in problem(api("POST", "/replicas/a/drain", {}), 403)["detail"]
+    assert "replicas.add_replica" in problem(api("POST", "/replicas", {"url": "http://b"}), 403)["detail"]
+
+
+def test_its_use_is_noted_at_most_once_a_minute() -> None:
+    api = Api()
+    api("GET", "/queue")
+    first = ApiToken.objects.get().last_used_at
+    assert first is not None
+    api("GET", "/queue")
+    assert ApiToken.objects.get().last_used_at == first
+    ApiToken.objects.update(last_used_at=first - timedelta(minutes=2))
+    api("GET", "/queue")
+    assert ApiToken.objects.get().last_used_at >= first
+
+
+# --- replicas ---
+
+
+def test_a_replica_is_added_read_changed_and_deleted() -> None:
+    api = Api()
+    made = api("POST", "/replicas", {"url": "http://A:8000/", "name": "a", "max_sessions": 4})
+    assert made.status_code == 201, made.content
+    shown = made.json()
+    assert (shown["url"], shown["max_sessions"], shown["origin"], shown["status"]) == (
+        "http://a:8000",
+        4,
+        "people",
+        "unknown",
+    )
+    assert api("GET", "/replicas/a").json() == api("GET", f"/replicas/{shown['id']}").json() == shown
+    changed = api("PATCH", "/replicas/a", {"weight": 2.0, "max_sessions": None})
+    assert (changed.json()["weight"], changed.json()["max_sessions"]) == (2.0, None)
+    assert api("DELETE", "/replicas/a").status_code == 204
+    problem(api("GET", "/replicas/a"), 404)
+    said = list(LogEntry.objects.order_by("id").values_list("change_message", flat=True))
+    assert len(said) == 3
+    assert "weight: 1 → 2" in said[1]
+    assert all(f"By the API token “{api.token.name}”" in each for each in said)
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "word"),
+    [
+        ({}, "url", "required"),
+        ({"url": "ftp://a"}, "url", "http://"),
+        ({"url": "http://a/path"}, "url", "path"),
+        ({"url": "http://a", "weight": 0}, "weight", "greater than 0"),
+        ({"url": "http://a", "weight": "1"}, "weight", "number"),
+        ({"url": "http://a", "max_sessions": 1.5}, "max_sessions", "integer"),
+        ({"url": "http://a", "state": "off"}, "state", "pattern"),
+        ({"url": "http://a", "name": "a\nb"}, "name", "line breaks"),
+        ({"url": "http://a", "colour": "red"}, "colour", "not permitted"),
+    ],
+)
+def test_what_cannot_be_used_is_named_with_its_mend(body: Any, field: str, word: str) -> None:
+    told = problem(Api()("POST", "/replicas", body), 422)
+    assert [each["field"] for each in told["errors"]] == [field]
+    assert word in told["errors"][0]["fix"]
+    assert not Replica.objects.exists()
+
+
+def test_a_second_one_of_a_server_is_a_conflict() -> None:
+    api = Api()
+    add_replica("a")
+    url = Replica.objects.get().url
+    told = problem(api("POST", "/replicas", {"url": url}), 409)
+    assert told["errors"][0]["field"] == "url"
+
+
+def test_a_name_that_two_have_is_no_address() -> None:
+    api = Api()
+    first, second = add_replica("a"), Replica.objects.create(url="http://other", name="a")
+    told = problem(api("GET", "/replicas/a"), 409)
+    assert f"{first.pk}, {second.pk}" in told["detail"]
+    assert api("GET", f"/replicas/{second.pk}").json()["url"] == "http://other"
+
+
+def test_nobody_overwrites_what_they_have_not_seen() -> None:
+    api = Api()
+    add_replica("a")
+    seen = api("GET", "/replicas/a")["ETag"]
+    assert api("PATCH", "/replicas/a", {"weight": 2.0}, headers={"If-Match": seen}).status_code == 200
+    problem(api("PATCH", "/replicas/a", {"weight": 3.0}, headers={"If-Match": seen}), 412)
+    assert Replica.objects.get().weight == 2.0
+
+
+def test_acts_say_first_what_they_will_do() -> None:
+    api = Api(Scope.OPERATE)
+    add_replica("a", max_sessions=None)
+    Process().place(3)
+    told = api("POST", "/replicas/a/drain?dry_run=true", {"deadline_seconds": 60}).json()
+    assert told["dry_run"] is True
+    assert "keeps 3" in told["said"]
+    assert Replica.objects.get().state == ReplicaState.ACTIVE
+    done = api("POST", "/replicas/a/drain", {"deadline_seconds": 60}).json()
+    assert done["dry_run"] is False
+    found = Replica.objects.get()
+    assert (found.state, found.drain_deadline_seconds) == (ReplicaState.DRAINING, 60)
+    entry = LogEntry.objects.get()
+    assert "active → draining" in entry.change_message
+    assert api.token.name in entry.change_message
+    assert api("POST", "/replicas/a/activate").status_code == 200
+    assert Replica.objects.get().state == ReplicaState.ACTIVE
+
+
+def test_the_mark_of_the_primary_moves() -> None:
+    api = Api()
+    for name in "ab":
+        add_replica(name)
+        assert api("POST", f"/replicas/{name}/make-primary").status_code == 200
+    assert list(Replica.objects.filter(primary=True).values_list("name", flat=True)) == ["b"]
+
+
+# --- sessions, line, events ---
+
+
+def test_sessions_are_listed_shown_and_disconnected() -> None:
+    api = Api(Scope.OPERATE)
+    add_replica("a", max_sessions=2)
+    process = Process()
+    claims = process.place(4)
+    process.settle(endings=[claims[0]])
+    assert [row["state"] for row in api("GET", "/sessions?state=all").json()["items"]] == [
+        "waiting",
+        "live",
+        "live",
+        "ended",
+    ]
+    assert len(api("GET", "/sessions?replica=a&state=live&client=10.0.0.1").json()["items"]) == 2
+    problem(api("GET", "/sessions?replica=z"), 404)
+    one = api("GET", f"/sessions/{claims[1].uid}").json()
+    assert (one["id"], one["replica"], one["state"]) == (claims[1].uid, "a", "live")
+    assert api("GET", f"/sessions/{claims[0].uid}").json()["story"]
+    problem(api("GET", f"/sessions/{'0' * 32}"), 404)
+    assert api("POST", f"/sessions/{claims[1].uid}/disconnect", {"reason": "maintenance"}).status_code == 200
+    assert Session.objects.get(uid=claims[1].uid).disconnect_reason == "maintenance"
+    problem(api("POST", f"/sessions/{claims[0].uid}/disconnect", {}), 409)
+
+
+def test_the_line_is_told_in_order() -> None:
+    add_replica("a", max_sessions=1)
+    claims = Process().place(4)
+    told = Api(Scope.READ)("GET", "/queue").json()
+    assert told["length"] == 3
+    assert [(each["position"], each["id"]) for each in told["waiting"]] == [
+        (place, claim.uid) for place, claim in enumerate(claims[1:], 1)
+    ]
+
+
+def test_a_growing_table_is_polled_without_a_gap() -> None:
+    """oldest first: the cursor goes on where it was, also from an empty page."""
+    api, replica = Api(Scope.READ), add_replica("a")
+
+    def happen(number: int) -> None:
+        for _ in range(number):
+            HealthTransition.objects.create(
+                replica=replica, at=timezone.now(), old_status="healthy", new_status="unhealthy", reason="HTTP 500"
+            )
+
+    def poll(cursor: str) -> tuple[list[int], str]:
+        told = api("GET", f"/events?order=oldest&limit=3&cursor={cursor}").json()
+        return [each["id"] for each in told["items"]], told["next"] or cursor
+
+    happen(4)
+    seen, cursor = list[int](), ""
+    for more in (0, 0, 2, 0, 0):
+        happen(more)
+        ids, cursor = poll(cursor)
+        seen += ids
+    assert seen == list(HealthTransition.objects.order_by("id").values_list("id", flat=True))
+    newest = api("GET", "/events?limit=4").json()
+    rest = api("GET", f"/events?limit=4&cursor={newest['next']}").json()
+    assert [each["id"] for each in newest["items"] + rest["items"]] == seen[::-1]
+    assert rest["next"] is None
+    problem(api("GET", "/events?cursor=x"), 422)
+    problem(api("GET", "/events?limit=0"), 422)
+
+
+# --- errors ---
+
+
+def test_every_error_is_a_problem(client: Client) -> None:
+    api = Api()
+    problem(api("GET", "/nowhere"), 404)
+    problem(client.get("/api/"), 404)
+    told = api("DELETE", "/queue")
+    problem(told, 405)
+    assert told["Allow"] == "GET"
+    problem(api.client.post(f"{V1}/replicas", "{", content_type="application/json"), 400)
+    problem(api.client.post(f"{V1}/replicas", "url=http://a", content_type="application/x-www-form-urlencoded"), 415)
+    problem(api.client.post(f"{V1}/replicas", "[1]", content_type="application/json"), 422)
+    problem(api.client.post(f"{V1}/replicas", " " * 70_000, content_type="application/json"), 413)
+    problem(api.client.post(f"{V1}/replicas", " " * 3_000_000, content_type="application/json"), 413)
+    problem(client.get(f"{V1}/queue", headers={"Host": "elsewhere.example.com"}), 400)
+
+
+def test_a_fault_of_ours_tells_nobody_what_it_was(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("http://10.1.2.3 said no")
+
+    monkeypatch.setattr("api.sessions.HealthTransition", fail)
+    response = Api()("GET", "/events")
+    problem(response, 500)
+    assert b"10.1.2.3" not in response.content
+
+
+def test_while_the_database_is_away_it_says_so(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    api = Api()
+    settings.DATABASE_TIMEOUT_SECONDS = 0.2
+    monkeypatch.setattr("api.auth._caller", lambda text: time.sleep(1))
+    response = api("GET", "/queue")
+    problem(response, 503)
+    assert response["Retry-After"]
+
+
+def test_its_description_names_every_operation(client: Client) -> None:
+    """And each says that it needs a token."""
+    described = client.get(f"{V1}/openapi.json").json()["paths"]
+    operations = {
+        (method.upper(), re.sub(r"\{\w+\}", "x", path.removeprefix(V1)))
+        for path, item in described.items()
+        for method, operation in item.items()
+        if operation["security"]
+    }
+    wanted = {(method, re.sub("/(a|self|0{32})(?=/|$)", "/x", path)) for method, path in NEEDED}
+    assert operations == wanted | {("POST", "/tickets"), ("GET", "/sessions/x")}
+
+
+# --- replicas that add themselves ---
+
+
+def test_a_server_registers_itself_and_renews() -> None:
+    api = Api(Scope.REGISTER)
+    body = {"url": "http://gpu-1:8000", "ttl_seconds": 30, "max_sessions": 2}
+    first, second = api("PUT", "/replicas/gpu-1", body), api("PUT", "/replicas/gpu-1", body | {"weight": 2.0})
+    assert (first.status_code, second.status_code) == (201, 200)
+    told = second.json()
+    assert (told["name"], told["origin"], told["weight"], told["registered_ttl_seconds"]) == (
+        "gpu-1",
+        "itself",
+        2.0,
+        30,
+    )
+    assert Replica.objects.get().renewals == 1
+    assert [entry.action_flag for entry in LogEntry.objects.all()] == [1]  # each renewal is no act
+    problem(api("GET", "/replicas"), 403)
+
+
+def test_what_people_made_is_not_touched() -> None:
+    """Neither by its name nor by its URL; nor may such a token delete it."""
+    api = Api(Scope.REGISTER)
+    row = add_replica("a")
+    problem(api("PUT", "/replicas/a", {"url": "http://gpu-1:8000", "ttl_seconds": 30}), 409)
+    problem(api("PUT", "/replicas/gpu-1", {"url": row.url, "ttl_seconds": 30}), 409)
+    problem(api("DELETE", "/replicas/a"), 403)
+    assert list(Replica.objects.values_list("name", "renewals")) == [("a", 0)]
+    api("PUT", "/replicas/gpu-1", {"url": "http://gpu-1:8000", "ttl_seconds": 30})
+    problem(api("PUT", "/replicas/gpu-2", {"url": "http://gpu-1:8000", "ttl_seconds": 30}), 409)
+    assert api("DELETE", "/replicas/gpu-1").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"url": "http://a"}, "ttl_seconds"),
+        ({"url": "http://a", "ttl_seconds": 1}, "ttl_seconds"),
+        ({"url": "http://a", "ttl_seconds": 3601}, "ttl_seconds"),
+        ({"url": "a", "ttl_seconds": 30}, "url"),
+    ],
+)
+def test_what_a_registration_cannot_be(body: Any, field: str) -> None:
+    told = problem(Api(Scope.REGISTER)("PUT", "/replicas/a", body), 422)
+    assert [each["field"] for each in told["errors"]] == [field]
+
+
+# --- tickets ---
+
+
+def stream(**fields: Any) -> tuple[str, StreamToken]:
+    text = tokens.new_token(tokens.STREAM)
+    kept = {"digest": tokens.digest(text), "beginning": tokens.beginning(text)}
+    return text, StreamToken.objects.create(name=text[:40], **kept, **fields)
+
+
+def ask(client: Client, text: str, origin: str) -> Any:
+    body = json.dumps({"origin": origin})
+    headers = {"Authorization": f"Bearer {text}"}
+    return client.post(f"{V1}/tickets", body, content_type="application/json", headers=headers)
+
+
+def test_a_stream_token_gets_tickets_for_its_pages(client: Client) -> None:
+    text, token = stream(origins="https://*.example.com")
+    told = ask(client, text, "https://APP.example.com:443")
+    assert told.status_code == 201
+    assert told.json()["expires_in"] == 30
+    made = Ticket.objects.get(digest=tokens.digest(told.json()["ticket"]))
+    assert (made.origin, made.token) == ("https://app.example.com", token)
+    problem(ask(client, text, "https://elsewhere.org"), 403)
+    problem(ask(client, text, "app.example.com"), 422)
+
+
+def test_tickets_are_given_for_stream_tokens_alone(client: Client, settings: Any) -> None:
+    off, _ = stream(enabled=False)
+    for text in (off, tokens.new_token(tokens.STREAM), Api().text, ""):
+        problem(ask(client, text, "https://app.example.com"), 401)
+    settings.ROUTER_ALLOWED_ORIGINS = ["https://app.example.com"]
+    text, _ = stream()
+    assert ask(client, text, "https://app.example.com").status_code == 201
+    problem(ask(client, text, "https://other.example.com"), 403)
+    problem(Api(Scope.EDIT)("GET", "/tickets"), 405)

@@ -1,0 +1,149 @@
+"""Replicas that add themselves: lapse, renewal, removal (replicas/registration.py), and what people do to them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from django.core.exceptions import ValidationError
+
+from proxy import census
+from replicas import loading
+from replicas.config import parse
+from replicas.models import Replica, ReplicaState
+from replicas.registration import Conflict, Renewals, Wanted, expire, register
+from tests.integration.placing import Process, add_replica
+
+pytestmark = pytest.mark.usefixtures("database")
+
+GPU = Wanted("gpu-1", "http://gpu-1:8000", ttl_seconds=10.0)
+
+
+def pass_time(renewals: Renewals, begin: float, seconds: float) -> None:
+    """As the prober looks: each half second."""
+    for half in range(int(seconds * 2) + 1):
+        expire(*renewals.see(Replica.objects.all(), begin + half / 2))
+
+
+def state() -> tuple[str, bool]:
+    found = Replica.objects.get()
+    return str(found.state), found.lapsed
+
+
+def test_what_is_not_renewed_is_drained_and_then_removed() -> None:
+    register(GPU)
+    renewals = Renewals()
+    pass_time(renewals, 0, 9.5)
+    assert state() == ("active", False)
+    pass_time(renewals, 10, 0)
+    assert state() == ("draining", True)
+    pass_time(renewals, 10.5, 9)
+    assert Replica.objects.exists()
+    pass_time(renewals, 20, 0)
+    assert not Replica.objects.exists()
+
+
+def test_a_renewal_in_time_keeps_it() -> None:
+    register(GPU)
+    renewals = Renewals()
+    for begin in (0, 9, 18):
+        pass_time(renewals, begin, 8.5)
+        register(GPU)
+    assert state() == ("active", False)
+
+
+def test_a_late_renewal_takes_the_drain_back() -> None:
+    register(GPU)
+    renewals = Renewals()
+    pass_time(renewals, 0, 12)
+    assert state() == ("draining", True)
+    _, new = register(GPU)
+    assert not new
+    assert state() == ("active", False)
+    pass_time(renewals, 12.5, 9)
+    assert state() == ("active", False)
+
+
+def test_a_drain_of_an_operators_is_not_taken_back() -> None:
+    register(GPU)
+    Replica.objects.update(state=ReplicaState.DRAINING)
+    renewals = Renewals()
+    pass_time(renewals, 0, 12)
+    register(GPU)
+    assert state() == ("draining", False)
+
+
+def test_with_a_live_session_it_stays_to_the_sessions_end() -> None:
+    """Removed as an operator removes one: nothing is cut."""
+    made, _ = register(GPU)
+    made.delete()
+    row = add_replica("gpu-1", registered_ttl_seconds=10.0)
+    process = Process()
+    claim = process.place_one()
+    pass_time(Renewals(), 0, 21)
+    assert not Replica.objects.exists()
+    assert Replica.everything.get(pk=row.pk).deleted_at is not None
+    process.settle(endings=[claim])
+    census.purge_replicas()
+    assert not Replica.everything.exists()
+
+
+def test_a_renewal_that_comes_as_it_lapses_wins() -> None:
+    """Compare and set: what the prober has read may be old."""
+    register(GPU)
+    stale = list(Replica.objects.all())
+    register(GPU)
+    assert expire(stale, []) == []
+    assert expire([], stale) == []
+    assert state() == ("active", False)
+
+
+def test_time_in_which_nobody_could_read_counts_for_nothing() -> None:
+    """The database was away for an hour: nobody could renew either."""
+    register(GPU)
+    renewals = Renewals()
+    pass_time(renewals, 0, 5)
+    renewals.forget_last_read()
+    pass_time(renewals, 3605, 4)
+    assert state() == ("active", False)
+
+
+def test_a_new_prober_begins_to_watch_anew() -> None:
+    register(GPU)
+    pass_time(Renewals(), 0, 9)
+    pass_time(Renewals(), 9, 9)
+    assert state() == ("active", False)
+
+
+def test_what_it_says_of_itself_is_taken_over() -> None:
+    register(GPU)
+    register(dataclasses.replace(GPU, url="http://gpu-1:9000", weight=3.0, max_sessions=5, ttl_seconds=20.0))
+    found = Replica.objects.get()
+    assert (found.url, found.weight, found.max_sessions, found.registered_ttl_seconds) == (
+        "http://gpu-1:9000",
+        3,
+        5,
+        20,
+    )
+    with pytest.raises(ValidationError):
+        register(dataclasses.replace(GPU, weight=0.0))
+
+
+def test_what_people_made_is_never_watched_or_touched() -> None:
+    add_replica("a")
+    pass_time(Renewals(), 0, 100)
+    assert state() == ("active", False)
+    with pytest.raises(Conflict):
+        register(dataclasses.replace(GPU, name="a"))
+
+
+def test_a_file_that_names_it_takes_it_over() -> None:
+    """From then on it is the file's: it neither lapses nor is overwritten. A dump leaves out what comes by itself."""
+    register(GPU)
+    assert "gpu-1" not in loading.dump()
+    loading.load(parse("router: {replicas: [{url: http://gpu-1:8000}]}"))
+    assert "gpu-1" in loading.dump()
+    pass_time(Renewals(), 0, 100)
+    assert state() == ("active", False)
+    with pytest.raises(Conflict):
+        register(GPU)

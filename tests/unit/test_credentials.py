@@ -1,0 +1,141 @@
+"""What a client shows in its handshake, and what of it goes on (proxy/credentials.py)."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.credentials import Credentials, allows, credentials, is_origin_rule, origin, without_ours, without_tickets
+from replicas.tokens import STREAM, TICKET, new_token
+
+TOKEN, OTHER = new_token(STREAM), new_token(STREAM)
+A_TICKET = new_token(TICKET)
+headers = st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=60)), max_size=6)
+
+
+def test_a_browser_shows_a_ticket_and_its_origin() -> None:
+    found = credentials(f"a=1&ticket={A_TICKET}".encode(), [(b"Origin", b"HTTPS://App.Example.com:443")])
+    assert found == Credentials(None, A_TICKET, "https://app.example.com")
+
+
+def test_a_native_client_shows_a_token() -> None:
+    assert credentials(b"", [(b"authorization", f"bearer {TOKEN}".encode())]) == Credentials(TOKEN)
+
+
+@pytest.mark.parametrize(
+    ("query", "sent"),
+    [
+        (b"", [(b"authorization", f"Bearer {TOKEN}".encode()), (b"authorization", f"Bearer {OTHER}".encode())]),
+        (f"ticket={A_TICKET}&ticket={A_TICKET}".encode(), []),
+        (f"ticket={TOKEN}".encode(), []),
+        (b"ticket=", [(b"authorization", f"Bearer {A_TICKET}".encode())]),
+        (b"", [(b"authorization", b"Basic " + TOKEN.encode())]),
+    ],
+    ids=["two tokens", "two tickets", "a token as a ticket", "a ticket as a token", "no bearer"],
+)
+def test_what_stands_there_twice_or_is_another_thing_is_not_believed(
+    query: bytes, sent: list[tuple[bytes, bytes]]
+) -> None:
+    assert not credentials(query, sent).shown
+
+
+@pytest.mark.parametrize("value", [b"null", b"", b"app.example.com", b"https://a/path", b"\xff"])
+def test_an_origin_that_is_none_is_null(value: bytes) -> None:
+    """A page sent it all the same: it is not taken for a native client."""
+    assert credentials(b"", [(b"origin", value)]).origin == "null"
+    assert credentials(b"", []).origin is None
+
+
+@given(st.binary(max_size=200), headers)
+def test_whatever_a_stranger_sends(query: bytes, sent: list[tuple[bytes, bytes]]) -> None:
+    found = credentials(query, sent)
+    assert not found.shown or b"_" in query + b"".join(value for _, value in sent)
+    without_ours(sent)
+
+
+@given(
+    st.lists(st.tuples(st.text("ab=;%+ /", max_size=5), st.sampled_from(["", "x", A_TICKET]), st.integers(0, 3))),
+    st.sampled_from("&;"),
+)
+def test_no_ticket_goes_on_however_it_is_quoted(parts: list[tuple[str, str, int]], separator: str) -> None:
+    """Under whatever name, quoted as often as may be; what has none goes on as it was."""
+    written = []
+    for name, value, times in parts:
+        part = f"{name}={value}"
+        for _ in range(times):
+            part = quote(part, safe="")
+        written.append(part)
+    query = separator.join(written)
+    left = without_tickets(query.encode()).decode()
+    plain = left
+    for _ in range(8):
+        assert A_TICKET not in plain
+        plain = plain.replace("%25", "%").replace("%5F", "_").replace("%2D", "-")
+    if "ticket" not in query and "%2525" not in query:  # nobody quotes so often in good faith
+        assert left == query
+
+
+@given(st.binary(max_size=60).filter(lambda query: b"ticket" not in query and b"%" not in query))
+def test_a_query_without_tickets_is_left_as_it_is(query: bytes) -> None:
+    assert without_tickets(query) == query
+
+
+def test_every_octet_of_a_ticket_may_be_quoted() -> None:
+    quoted = "".join(f"%{ord(c):02x}" for c in A_TICKET)
+    assert without_tickets(f"a=1&ticket={quoted}&b=2".encode()) == b"a=1&b=2"
+    assert credentials(f"ticket={quoted}".encode(), []).ticket == A_TICKET
+
+
+def test_of_the_headers_only_a_stream_token_is_taken_out() -> None:
+    """What is meant for the replica goes on, where ROUTER_FORWARD_HEADERS says so."""
+    others = [(b"Authorization", b"Bearer of-the-replica"), (b"Cookie", b"a=b")]
+    assert without_ours([*others, (b"AUTHORIZATION", f" bearer  {TOKEN} ".encode())]) == others
+
+
+@pytest.mark.parametrize(
+    ("rule", "shown", "may"),
+    [
+        ("https://a.example.com", "https://a.example.com", True),
+        ("https://a.example.com", "http://a.example.com", False),
+        ("https://a.example.com", "https://a.example.com:8443", False),
+        ("https://*.example.com", "https://a.b.example.com", True),
+        ("https://*.example.com", "https://example.com", False),
+        ("https://*.example.com", "https://evilexample.com", False),
+        ("https://*.example.com", "https://.example.com", False),
+        ("https://*.example.com", "https://a.example.com.evil.com", False),
+        ("https://*.example.com", "null", False),
+    ],
+)
+def test_which_origins_are_allowed(rule: str, shown: str, may: bool) -> None:
+    assert is_origin_rule(rule)
+    assert allows([rule], shown) is may
+
+
+@pytest.mark.parametrize("rule", ["*", "https://*", "https://a.*.com", "https://A.com", "https://a.com/", "a.com", ""])
+def test_what_is_no_rule_for_origins(rule: str) -> None:
+    assert not is_origin_rule(rule)
+
+
+@given(st.text())
+def test_the_form_of_an_origin_is_its_only_one(text: str) -> None:
+    found = origin(text)
+    assert found is None or origin(found) == found
+
+
+@pytest.mark.parametrize(
+    ("sent", "left"),
+    [
+        (b"sessionid=secret", None),
+        (b"a=1; sessionid=secret; b=2", b"a=1; b=2"),
+        (b" csrftoken = x ;a=1", b"a=1"),
+        (b"mysessionid=1", b"mysessionid=1"),
+        (b"", None),
+    ],
+)
+def test_an_operators_own_cookies_go_nowhere(sent: bytes, left: bytes | None) -> None:
+    """Their browser sends them to the stream's address too, for it is the admin's."""
+    found = without_ours([(b"cookie", sent)], ("sessionid", "csrftoken"))
+    assert found == ([(b"cookie", left)] if left is not None else [])
