@@ -17,7 +17,9 @@ from typing import Any
 
 import daphne.server  # noqa: F401  (first: it installs the asyncio reactor that the next import binds to)
 from autobahn.websocket import protocol
+from autobahn.websocket.types import ConnectionDeny
 from daphne.access import AccessLogGenerator
+from daphne.http_protocol import WebRequest
 from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -43,6 +45,15 @@ def _write_entry(self: Any, host: str, date: Any, request: str, *details: Any, *
     _plain_write_entry(self, host, date, request.partition("?")[0], *details, **more)
 
 
+_plain_process = WebRequest.process
+
+
+def _process(self: Any) -> Any:
+    """Daphne takes a path's prefix from anyone who sends this header: /x/admin would be /admin, past a proxy's rule."""
+    self.requestHeaders.removeHeader(b"daphne-root-path")
+    return _plain_process(self)
+
+
 class StreamProtocol(WebSocketProtocol):
     """Daphne's WebSocket protocol up to the 101; from then on, where offered, only the way to its link."""
 
@@ -55,6 +66,13 @@ class StreamProtocol(WebSocketProtocol):
             return  # nothing of Daphne's may be written between our frames
         self._offer = message.get(TAKE_OVER)
         super().handle_reply(message)
+
+    def onConnect(self, request: Any) -> Any:
+        # Daphne takes these for ASCII. Where they are not, it logs a traceback and answers 500 with the exception.
+        texts = (*request.headers, request.path, request.headers.get("sec-websocket-protocol", ""))
+        if not all(text.isascii() for text in texts):
+            raise ConnectionDeny(ConnectionDeny.BAD_REQUEST, "path or subprotocol is not ASCII")
+        return super().onConnect(request)
 
     def onOpen(self) -> None:
         super().onOpen()
@@ -137,6 +155,7 @@ def install(
     """
     WebSocketFactory.protocol = StreamProtocol
     AccessLogGenerator.write_entry = _write_entry
+    WebRequest.process = _process
     # Autobahn prints its options prettily for its debug log, whether that is on or not: a tenth of an opening's cost.
     vars(protocol).update(dict.fromkeys(("pformat", "hlval", "hltype"), lambda value: value))
     shared = share_adopted_ports(reactor, Ledger)

@@ -126,8 +126,9 @@ class _Reader:
         return self.config
 
     def _read_host(self, host: object) -> None:
-        if isinstance(host, str) and host.strip() and " " not in host.strip():
-            self.config.host = host.strip()
+        name = host.strip() if isinstance(host, str) else ""
+        if name and name.isprintable() and " " not in name:
+            self.config.host = name
         else:
             self._problem("router.host", host, "must be an address or a host name to listen on, like 0.0.0.0")
 

@@ -127,6 +127,7 @@ REFUSED = {
     "port 0": (replicas(A, rest="  port: 0"), "router.port: 0 must be"),
     "port 65536": (replicas(A, rest="  port: 65536"), "router.port: 65536 must be"),
     "port fraction": (replicas(A, rest="  port: 9000.5"), "router.port: 9000.5 must be"),
+    "host unprintable": (replicas(A, rest='  host: "a\\bb"'), "router.host: 'a\\x08b' must be an address"),
     "host": (replicas(A, rest="  host: 5"), "router.host: 5 must be an address"),
     "no YAML": ("router: [", "the file is not YAML"),
     "tab": ("router:\n\treplicas: []", "line 2"),
