@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.db.models import F
@@ -53,7 +53,7 @@ class Look:
     line: list[int] = field(default_factory=list)  # ids of all that wait, in order
     disconnects: dict[int, str] = field(default_factory=dict)  # id → reason
     drains: dict[int, Drain] = field(default_factory=dict)
-    slow_starting: frozenset[int] = frozenset()
+    slow_starting: dict[int, datetime] = field(default_factory=dict)  # replicas, and since when
     settings: RouterSettings = field(default_factory=RouterSettings)
 
 
@@ -184,7 +184,7 @@ def look(process: int, waiting: Collection[int]) -> Look:
     young = Replica.objects.filter(
         health__status=HEALTHY, health__status_since__gte=since, health__status_since__lte=timezone.now()
     )
-    seen.slow_starting = frozenset(young.values_list("pk", flat=True))
+    seen.slow_starting = {pk: since for pk, since in young.values_list("pk", "health__status_since") if since}
     seen.drains = {
         replica: Drain(number, deadline)
         for replica, number, deadline in Replica.everything.filter(state=ReplicaState.DRAINING).values_list(

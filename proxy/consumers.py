@@ -79,7 +79,7 @@ class StreamConsumer(AsyncWebsocketConsumer):
         process.carry(self.log.id, self, self.story)
 
     async def _tell(self) -> None:
-        self.farewells: set[asyncio.Task[None]] = set()
+        self.farewells: dict[WireLink, asyncio.Task[None]] = {}
         hurry = process.stopping
         try:
             ending = self._router_stops() if hurry else await self._serve()
@@ -88,8 +88,8 @@ class StreamConsumer(AsyncWebsocketConsumer):
         except Exception:
             logger.exception("session %s: fault of the router", self.log.id, extra={"session": self.log.id})
             ending = errors.router_failed(self.log.id)
-        goodbye = asyncio.create_task(self._say_goodbye(ending), name=f"session {self.log.id}: goodbye")
-        told = False
+        goodbye = self._say_goodbye(ending)
+        over = False
         try:
             if not hurry:
                 with contextlib.suppress(asyncio.CancelledError):
@@ -103,9 +103,9 @@ class StreamConsumer(AsyncWebsocketConsumer):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HURRY_SECONDS):
                     await asyncio.shield(goodbye)
-                    told = True
+                    over = True
         finally:
-            if not told:
+            if not over:
                 self._let_go(goodbye)
 
     def _router_stops(self) -> Ending:
@@ -162,30 +162,38 @@ class StreamConsumer(AsyncWebsocketConsumer):
         key = affinity_key(current.affinity, query, headers, settings.SECRET_KEY)
         return Claim(self.log.id, self.log.client, key, opened_at=timezone.now(), access=access)
 
-    async def _say_goodbye(self, ending: Ending) -> None:
-        """Tell both sides. At the same time: a client that is slow to go must not keep a slot of the replica."""
+    def _say_goodbye(self, ending: Ending) -> asyncio.Task[None]:
+        """Tell both sides, before anything is awaited: also a story that is cancelled twice has told them.
+
+        The task that is left waits for them to go.
+        """
         if self.replica is not None:
             self._farewell(self.replica, ending.to_replica)
         if ending.error_frame is not None:
             self.link.send_text(ending.error_frame)
-        await self.link.close(ending.to_client or Close(None))
+        to_client = ending.to_client or Close(None)
+        self.link.say_close(to_client)
+        return asyncio.create_task(self._part(to_client), name=f"session {self.log.id}: goodbye")
+
+    async def _part(self, to_client: Close) -> None:
+        """From all at the same time: a client that is slow to go must not keep a slot of the replica."""
+        await self.link.close(to_client)
         if self.farewells:
-            await asyncio.wait(self.farewells)
+            await asyncio.wait(self.farewells.values())
 
     def _farewell(self, replica: WireLink, close: Close | None = None) -> None:
         """Let go of `replica`, at leisure; without `close` it has left, or knows."""
         name = f"session {self.log.id}: farewell to a replica"
-        task = asyncio.create_task(replica.close(close or Close(None)), name=name)
-        self.farewells.add(task)
+        replica.say_close(close or Close(None))
+        self.farewells[replica] = asyncio.create_task(replica.close(close or Close(None)), name=name)
 
     def _let_go(self, goodbye: asyncio.Task[None]) -> None:
         """Who has not answered has had its time."""
         goodbye.cancel()
         self.link.abort()
-        if self.replica is not None:
-            self.replica.abort()
-        for farewell in self.farewells:
+        for replica, farewell in self.farewells.items():
             farewell.cancel()
+            replica.abort()
 
     # --- what the process calls (process.Carried) ---
 

@@ -138,6 +138,8 @@ class MessageLink:
     def abort(self, why: str = "vanished") -> None:
         """Only the server could: it does when the application ends. Nothing more is sent."""
         self._leave(Departure(None, why))
+        if self._delivery is not None:
+            self._delivery.cancel()
 
     # --- sending ---
 

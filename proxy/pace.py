@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from proxy.claims import Seat
 
@@ -17,6 +18,7 @@ from proxy.claims import Seat
 class _Ramp:
     def __init__(self) -> None:
         self.connecting = self.connected = 0
+        self.since: datetime | None = None  # the slow start that it is of; None: no look has seen it yet
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def enter(self) -> None:
@@ -50,10 +52,12 @@ class _Ramp:
 _ramps: dict[int, _Ramp] = {}
 
 
-def forget_all_but(replicas: Collection[int]) -> None:
-    """`replicas`: those in slow start. For any other a slow start, if one comes, begins anew."""
-    for replica in _ramps.keys() - replicas:
-        del _ramps[replica]
+def keep_only(young: Mapping[int, datetime]) -> None:
+    """`young`: the replicas that are in slow start, and since when. Any other slow start begins anew, if one comes."""
+    for replica, ramp in list(_ramps.items()):
+        ramp.since = ramp.since or young.get(replica)
+        if ramp.since is None or ramp.since != young.get(replica):
+            del _ramps[replica]  # who waits in it is woken by those that connect
 
 
 @asynccontextmanager

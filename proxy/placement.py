@@ -310,7 +310,7 @@ class Placement:
         waiting = {w.claim.id: w for w in self._waiters.values() if w.claim.id is not None and w.claim.seat is None}
         seen = await self._database(partial(census.look, self.process, list(waiting)))
         self.settings = seen.settings
-        pace.forget_all_but(seen.slow_starting)
+        pace.keep_only(seen.slow_starting)
         self._looked.set()
         now = asyncio.get_running_loop().time()
         places = {id: place for place, id in enumerate(seen.line, 1)}

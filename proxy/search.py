@@ -185,9 +185,14 @@ class Search:
             self._placement.learned(self._claim.seat.replica, outcome)
 
     async def _abandon(self, search: asyncio.Task[Found]) -> None:
-        """End `search`; a replica that it opened in the very moment its client left gets a close."""
+        """End `search`; a replica that it opened in the very moment its client left gets a close.
+
+        Also where we are cancelled, and again: nobody else would know of that replica. It takes a step or two.
+        """
         search.cancel()
-        await asyncio.wait({search})
+        while not search.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({search})
         if not search.cancelled() and search.exception() is None:
             found = search.result()
             if isinstance(found, WireLink):

@@ -20,6 +20,8 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
+from tests.serving import stop_serving
+
 Talk = Callable[[ServerConnection], Awaitable[None]]
 RawTalk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -132,7 +134,7 @@ async def raw_server(talk: RawTalk) -> AsyncIterator[FakeReplica]:
     try:
         yield replica
     finally:
-        server.close()
+        await stop_serving(server)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks)

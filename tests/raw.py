@@ -20,6 +20,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from websockets.frames import apply_mask
 
+from tests.serving import stop_serving
+
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 PATIENCE_SECONDS = 60  # for anything at all to happen: a loaded machine is no failure
 T = TypeVar("T")
@@ -324,7 +326,7 @@ async def raw_replica(talk: Talk = hold_on, *, first: bytes = b"", **options: An
     try:
         yield replica
     finally:
-        server.close()
+        await stop_serving(server)
         for task in tasks.copy():
             task.cancel()
         await asyncio.gather(*tasks)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from tests.fake_replica import answer_to
 from tests.raw import CLOSE, TEXT, Peer, close_frame, frame
+from tests.serving import refuse, stop_serving
 
 ASSIGNED = json.dumps({"type": "gpu_assigned", "gpu_id": 0, "session_timeout": 600})
 QUEUED = json.dumps({"type": "queue_status", "position": 1, "queue_depth": 1})
@@ -78,12 +79,13 @@ class SlottedReplica:
 
     def refuse(self) -> None:
         """New connections are refused; live sessions go on. `recover` ends it."""
-        assert self._server is not None
-        self._server.close()
+        server, self._server = self._server, None
+        if server is not None:
+            refuse(server)
 
     async def recover(self) -> None:
         self.mode = "serve"
-        if self._server is None or not self._server.is_serving():
+        if self._server is None:
             await self.listen(self.port)
 
     def die(self) -> None:
@@ -94,7 +96,8 @@ class SlottedReplica:
             stay.peer.abort()
 
     async def end(self) -> None:
-        self.refuse()
+        if self._server is not None:
+            await stop_serving(self._server)
         for task in self._tasks.copy():
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -100,6 +100,18 @@ async def test_a_replica_lost_before_the_session_has_begun_is_replaced(router: R
     assert (len(one.peers), len(two.peers)) == (1, 1)
 
 
+async def test_a_place_in_a_replicas_own_line_is_passed_on_as_it_is(router: Router) -> None:
+    """Also a higher one than the place in the router's line was: it is the truth."""
+    words = [QUEUED.replace(": 1", f": {place}") for place in (3, 2)]
+    async with undisturbed(router), raw_replica(leaving(1000, *words, STARTED)) as replica:
+        await router.place(replica.url, status="unhealthy", queue_when_down=True)
+        client = await raw_client(router.port)
+        assert await client.message() == QUEUED
+        await router.place(replica.url)
+        assert [await client.message() for _ in range(3)] == [*words, STARTED]
+        assert (await client.rest()).close == (1000, "told")
+
+
 @pytest.mark.parametrize("code", [None, 1012])
 async def test_a_large_init_is_replayed_byte_for_byte(router: Router, code: int | None) -> None:
     """43 MiB of init, pings before, amid and behind it; the first replica dies when it has read all (17, 26)."""

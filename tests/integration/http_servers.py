@@ -10,6 +10,8 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from tests.serving import stop_serving
+
 Behaviour = Callable[[str, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -69,10 +71,7 @@ async def http_server(behaviour: Behaviour | None = None) -> AsyncIterator[HttpS
     try:
         yield server
     finally:
-        listening.close()
-        # A connection accepted while the test blocked the loop has a handler that did not begin yet: cancelled now, it
-        # would never close its socket.
-        await asyncio.sleep(0.01)
+        await stop_serving(listening)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -259,16 +259,16 @@ def test_a_look_sees_what_others_have_given() -> None:
     seen = census.look(one.id, [mine.id or 0])
     assert list(seen.seats) == [mine.id]
     assert (seen.seats[mine.id or 0].name, seen.seats[mine.id or 0].slow_start) == ("a", True)
-    assert seen.slow_starting == {replica.pk}
+    assert list(seen.slow_starting) == [replica.pk]
     assert seen.line == [theirs.id]
 
 
 def test_a_replica_that_has_just_become_unhealthy_is_not_in_slow_start() -> None:
     """So its pace is forgotten before the next one begins (proxy/pace.py)."""
     replica = add_replica(since=timedelta(seconds=1))
-    assert census.look(Process().id, []).slow_starting == {replica.pk}
+    assert census.look(Process().id, []).slow_starting == {replica.pk: replica.health.status_since}
     ReplicaHealth.objects.update(status=UNHEALTHY)
-    assert census.look(Process().id, []).slow_starting == frozenset()
+    assert census.look(Process().id, []).slow_starting == {}
 
 
 def test_a_look_without_anybody_waiting_reads_no_line() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from random import Random
 
 import pytest
@@ -13,6 +14,7 @@ from proxy import pace
 from proxy.claims import Seat
 from proxy.pace import paced
 
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
 YOUNG = Seat(1, "young", "http://young", slow_start=True)
 
 
@@ -111,19 +113,54 @@ async def test_other_replicas_are_not_held_up() -> None:
         await connects.all_over()
 
 
+async def fifty_have_connected() -> None:
+    for _ in range(50):
+        async with paced(YOUNG):
+            pass
+
+
+async def most_at_once() -> int:
+    """How many of many that come now connect at the same time."""
+    many = Connects()
+    many.begin(9)
+    try:
+        return await many.settled()
+    finally:
+        await many.all_over()
+
+
+async def test_the_pace_is_kept_for_one_slow_start() -> None:
+    """Over many looks; what others are in is nothing to it."""
+    await fifty_have_connected()
+    for _ in range(3):
+        pace.keep_only({1: NOW, 2: NOW})
+    assert await most_at_once() == 9
+
+
 async def test_the_pace_is_forgotten_when_the_slow_start_is_over() -> None:
-    """The next one begins with one connect again; no memory of replicas that are long gone."""
-    first = Connects()
-    first.begin(7)
-    await first.all_over()
-    pace.forget_all_but({1})
-    assert list(pace._ramps) == [1]
-    pace.forget_all_but({2})
+    """No memory of replicas that are long gone, nor of one that fails in its slow start and is slow to come back."""
+    await fifty_have_connected()
+    pace.keep_only({1: NOW})
+    pace.keep_only({2: NOW})
     assert pace._ramps == {}
-    again = Connects()
-    again.begin(5)
-    assert await again.settled() == 1
-    await again.all_over()
+    assert await most_at_once() == 1
+
+
+async def test_a_slow_start_within_a_slow_start_begins_anew() -> None:
+    """A replica has failed and recovered from one look to the next, or while this process saw nothing."""
+    await fifty_have_connected()
+    pace.keep_only({1: NOW})
+    pace.keep_only({1: NOW + timedelta(seconds=1)})
+    assert await most_at_once() == 1
+
+
+async def test_who_waits_for_its_turn_gets_it_in_a_slow_start_that_is_over() -> None:
+    connects = Connects()
+    connects.begin(5)
+    assert await connects.settled() == 1
+    pace.keep_only({})
+    await connects.all_over()
+    assert all(task.done() and not task.cancelled() for task in connects.tasks)
 
 
 @pytest.mark.parametrize("steps", range(8))
