@@ -58,6 +58,14 @@ def https_in_production(app_configs: Sequence[Any] | None, **kwargs: Any) -> lis
 def defaults_that_are_for_one_desk(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     """What is handy where a router is tried out, and not where strangers reach it."""
     found: list[checks.CheckMessage] = []
+    if settings.DEBUG:
+        found.append(
+            checks.Error(
+                "DEBUG is true: whoever brings about a fault reads settings and code.",
+                hint="Set DEBUG=false, or leave it out.",
+                id="router.E008",
+            )
+        )
     if settings.ALLOWED_HOSTS == settings.LOCAL_HOSTS or "*" in settings.ALLOWED_HOSTS:
         found.append(
             checks.Error(

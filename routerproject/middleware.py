@@ -51,7 +51,8 @@ class MachinePaths:
         if not iscoroutinefunction(view):
             view = sync_to_async(view)
         response: HttpResponse = await view(request, *args, **kwargs)
-        return response
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        return _protected(response)
 
 
 @sync_and_async_middleware

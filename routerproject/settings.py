@@ -276,6 +276,7 @@ AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = AXES_ENABLE_ADMIN = False  # admin.py has ours
 AXES_DISABLE_ACCESS_LOG = True  # of sign-ins that succeed Django keeps the last
 AXES_CLIENT_IP_CALLABLE = "routerproject.signin.address"
+AXES_HANDLER = "routerproject.signin.Throttle"
 AXES_LOCKOUT_CALLABLE = "routerproject.signin.locked_out"
 TEMPLATES = [
     {

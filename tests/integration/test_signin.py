@@ -57,6 +57,14 @@ def test_a_forged_address_wins_no_tries() -> None:
     assert sign_in(**{"X-Forwarded-For": "198.51.100.99"}).status_code == 429
 
 
+def test_an_address_that_tries_many_names_is_locked_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One password for each of many names; others elsewhere sign in meanwhile."""
+    monkeypatch.setattr("routerproject.signin.MOST_OF_AN_ADDRESS", 8)
+    for number in range(8):
+        assert sign_in("wrong", name=f"name-{number}").status_code == 200
+    assert sign_in().status_code == 429
+
+
 def test_after_the_wait_it_is_forgotten() -> None:
     for _ in range(5):
         sign_in("wrong")

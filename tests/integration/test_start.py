@@ -127,8 +127,19 @@ def test_production_settings_pass_the_deploy_check_and_http_does_not(tmp_path: P
     for name, id in unsafe.items():
         assert f"({id}) {name} is" in done.stderr
         assert f"Set {name}" in done.stderr
+    assert "(router.E008) DEBUG is" in manage(tmp_path, "check", "--deploy", check=False, DEBUG="true").stderr
     behind = manage(tmp_path, "check", "--deploy", BEHIND_PROXY="true", **production).stderr
     assert "Set ROUTER_TRUSTED_PROXIES" in behind
+
+
+def test_cookies_are_for_https_and_this_host_alone(tmp_path: Path) -> None:
+    """With HTTPS_ONLY: no other host of the domain can set one, and none travels in the clear."""
+    shown = manage(tmp_path, "diffsettings", "--all", HTTPS_ONLY="true").stdout
+    for line in (
+        "SESSION_COOKIE_NAME = '__Host-sessionid'", "CSRF_COOKIE_NAME = '__Host-csrftoken'",
+        "SESSION_COOKIE_SECURE = True", "CSRF_COOKIE_SECURE = True", "SESSION_COOKIE_HTTPONLY = True",
+    ):  # fmt: skip
+        assert line in shown
 
 
 @pytest.fixture(scope="module")
