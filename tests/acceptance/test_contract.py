@@ -88,7 +88,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 
 def _try(ask: Any) -> Any:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, KeyError):  # not yet, or its database is busy with the other processes' starts
         return ask()
     return None
 
