@@ -1,7 +1,8 @@
 """No secret, ticket or prompt in what the router writes, and no address of a replica in what clients are sent.
 
 Everything that may leak is driven once, with secrets planted in it (tests/canaries.py): sessions, refusals, failures,
-pages, the API, and all of it again with the database away. (Every other test's logs are searched too: processes.py.)
+pages, the API, and all of it again with Redis and the database away. (The logs of every other test are searched too:
+processes.py.)
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ import pytest
 from django.contrib.auth.models import User
 from pytest_django.plugin import DjangoDbBlocker
 
+from api.models import ApiToken, Scope
+from proxy.models import StreamToken
+from replicas import tokens
 from tests.acceptance.cluster import Cluster, running_cluster
 from tests.acceptance.visitors import Visitor, visitor
-from tests.backing_servers import Postgres, redis_server, running_postgres
+from tests.backing_servers import Postgres, Redis, redis_server, running_postgres
 from tests.canaries import canary, found_in, look_through
 from tests.slotted_replica import slotted_replica
 
@@ -32,9 +36,23 @@ INIT = json.dumps({"type": "session_init_v2", "curated_prompts": [canary("prompt
 
 
 class Site:
-    def __init__(self, cluster: Cluster, postgres: Postgres) -> None:
-        self.cluster, self.postgres = cluster, postgres
-        self.sent = b""  # to clients and browsers, all of it
+    def __init__(self, cluster: Cluster, postgres: Postgres, redis: Redis) -> None:
+        self.cluster, self.postgres, self.redis = cluster, postgres, redis
+        self.sent = b""  # to clients, and to browsers of nobody who is staff
+        self.shown = b""  # to staff
+        # Tokens that are good.
+        self.api, self.stream = tokens.new_token(tokens.API), tokens.new_token(tokens.STREAM)
+        self.tickets: list[str] = []
+        cluster.do(self._make)
+
+    def _make(self, db: str) -> None:
+        user = User.objects.db_manager(db).create_superuser("ops", password=PASSWORD)
+        ApiToken.objects.using(db).create(user=user, scope=Scope.EDIT, **kept(self.api))
+        StreamToken.objects.using(db).create(**kept(self.stream))
+
+
+def kept(token: str) -> dict[str, str]:
+    return {"name": "good", "digest": tokens.digest(token), "beginning": tokens.beginning(token)}
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +66,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBl
         }  # fmt: skip
         with running_cluster(var, django_db_blocker, processes=1, **settings) as cluster:
             cluster.start(LOG_FORMAT="json", ROUTER_ALLOWED_ORIGINS="https://app.example.com")
-            cluster.do(lambda db: User.objects.db_manager(db).create_superuser("ops", password=PASSWORD))
-            yield Site(cluster, postgres)
-            redis.stop()
+            yield Site(cluster, postgres, redis)
 
 
 async def come(site: Site, number: int, **options: Any) -> Visitor:
@@ -69,10 +85,17 @@ async def sessions(site: Site) -> None:
     """Served, refused, failed; shown a token that is none, and one from another page."""
     for number in (0, 1):
         own = {"Authorization": f"Bearer stream_{canary('s', 43)[:43]}", **HEADERS}
-        for options in ({}, {"headers": own}, {"headers": {"Origin": f"https://{canary('origin')}.example.com"}}):
+        good = {"Authorization": f"Bearer {site.stream}", **HEADERS}
+        elsewhere = {"Origin": f"https://{canary('origin')}.example.com"}
+        for options in ({}, {"headers": own}, {"headers": good}, {"headers": elsewhere}, *with_tickets(site)):
             found = await come(site, number, **options)
             await found.until(lambda v: v.served_at or v.told or v.over, 10)
             await heard(site, found)
+
+
+def with_tickets(site: Site) -> list[dict[str, Any]]:
+    origin = {"Origin": "https://app.example.com"}
+    return [{"path": f"/v1/stream?ticket={ticket}", "headers": origin} for ticket in site.tickets]
 
 
 async def pages(site: Site) -> None:
@@ -83,7 +106,10 @@ async def pages(site: Site) -> None:
                 ("GET", f"/nowhere?q={canary('page-query')}", {}),
                 ("GET", PATH, {}),
                 ("GET", "/admin/", {"headers": {"Cookie": f"sessionid={canary('session')}"}}),
-                ("POST", "/admin/login/", {"data": wrong}),
+                ("POST", "/admin/login/", {"data": wrong}),  # without the token of a form
+                ("POST", "/api/v1/replicas", {"json": {"url": "ftp://a"}, "headers": by(site.api)}),
+                ("POST", "/api/v1/replicas/replica-1/probe", {"headers": by(site.api)}),
+                ("GET", f"/api/v1/sessions?client={canary('client')}", {"headers": by(site.api)}),
                 ("GET", "/readyz", {}),
                 ("GET", "/livez", {}),
                 ("GET", "/dashboard/state", {}),
@@ -95,16 +121,26 @@ async def pages(site: Site) -> None:
             ):
                 answer = await http.request(method, path, **options)
                 site.sent += repr(answer.headers).encode() + answer.content
-            await sign_in(http)
+            ticket = await http.post(
+                "/api/v1/tickets", json={"origin": "https://app.example.com"}, headers=by(site.stream)
+            )
+            site.tickets += [ticket.json()["ticket"]] if ticket.status_code == 201 else []
+            await staff(site, http)
 
 
-async def sign_in(http: httpx.AsyncClient) -> None:
-    """With the right password, where the database is there."""
-    page = await http.get("/admin/login/")
-    if "csrftoken" in http.cookies:
-        form = {"username": "ops", "password": PASSWORD, "csrfmiddlewaretoken": http.cookies["csrftoken"]}
-        await http.post("/admin/login/", data=form, headers={"Referer": str(page.url)})
-        await http.get("/admin/replicas/replica/add/")
+def by(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def staff(site: Site, http: httpx.AsyncClient) -> None:
+    """A wrong password and the right one, and what staff see, where the database is there."""
+    await http.get("/admin/login/")
+    for password in (canary("wrong-password"), PASSWORD):
+        form = {"username": "ops", "password": password, "csrfmiddlewaretoken": http.cookies.get("csrftoken", "")}
+        answer = await http.post("/admin/login/", data=form)
+        site.sent += answer.content
+    for path in ("/admin/admin/logentry/", "/admin/proxy/session/", "/dashboard/state.json", "/status", "/metrics"):
+        site.shown += (await http.get(path)).content
 
 
 async def test_nothing_that_is_secret_is_written_or_sent(site: Site) -> None:
@@ -124,6 +160,9 @@ async def test_nothing_that_is_secret_is_written_or_sent(site: Site) -> None:
         await lost.end(5)
         await heard(site, lost)
         await sessions(site)
+        site.redis.stop()
+        await sessions(site)
+        site.redis.start()
         await asyncio.to_thread(site.postgres.stop)
         try:
             await sessions(site)
@@ -131,7 +170,13 @@ async def test_nothing_that_is_secret_is_written_or_sent(site: Site) -> None:
         finally:
             await asyncio.to_thread(site.postgres.start)
     assert len(site.sent) > 20_000
+    assert site.tickets
+    assert "API token “good”".encode() in site.shown  # in the log of acts
     assert found_in(site.sent) is None
+    assert found_in(site.shown) is None
+    for secret in (site.api, site.stream, *site.tickets):
+        for written in (site.sent, site.shown, *(router.log.encode() for router in site.cluster.routers)):
+            assert secret.encode() not in written
     for address in addresses:
         assert address not in site.sent
         assert address.rpartition(b":")[2] not in site.sent
@@ -139,5 +184,6 @@ async def test_nothing_that_is_secret_is_written_or_sent(site: Site) -> None:
         look_through(router.process.log_path)
         assert "session" in router.log
     seen = b"".join(stay.head for stay in good.stays)
+    assert site.stream.encode() not in seen
     assert canary("cookie").encode() not in seen  # an operator's cookie goes to no replica
     assert b"ticket_" not in seen
