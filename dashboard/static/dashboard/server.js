@@ -28,7 +28,11 @@ async function answered(request) {
     if (error.name === "AbortError") throw error; // the page itself has asked for something newer
     throw new Error(error.name === "TimeoutError" ? "The router does not answer." : "The router cannot be reached.");
   }
-  const found = await answer.json().catch(() => ({}));
+  const found = await answer.json().catch((error) => {
+    if (error.name === "AbortError") throw error;
+    if (answer.ok) throw new Error("The router’s answer was cut off."); // never half an answer for a whole one
+    return {};
+  });
   if (answer.ok) return found;
   const refusal = answer.status === 403 ? "Refused: sign in again, or ask for the permission." : `The router answered ${answer.status}.`;
   throw Object.assign(new Error(found.error ?? refusal), { status: answer.status });
