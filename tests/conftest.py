@@ -55,14 +55,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(name)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def quick_passwords() -> None:
-    """In this process alone: a slow hash for each user that a test makes shows nothing."""
-    from django.conf import settings
-
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher", *settings.PASSWORD_HASHERS]
-
-
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings() -> None:
     """The test database is a file: threads of the code under test share it, as they do in production."""
