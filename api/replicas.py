@@ -237,7 +237,7 @@ async def _act(request: HttpRequest, what: str, named: str, dry_run: bool, more:
 
     def work() -> str:
         body = {"what": what, "replica": find(named).pk, "ask": dry_run} | (more or {})
-        return actions.act(by.user, body, by=by.token)
+        return actions.act(by.user, body, by=by.token, may_edit=Scope.EDIT in by.scopes)
 
     return {"said": await in_time(work), "dry_run": dry_run}
 

@@ -213,6 +213,16 @@ def test_acts_say_first_what_they_will_do() -> None:
     assert Replica.objects.get().state == ReplicaState.ACTIVE
 
 
+@pytest.mark.parametrize(("act", "body"), [("activate", None), ("drain", {})])
+def test_what_is_disabled_only_the_scope_edit_takes_back(act: str, body: Any) -> None:
+    """Also where the token's user may edit: a scope is less than that."""
+    row = add_replica("a", state=ReplicaState.DISABLED)
+    for query in ("", "?dry_run=true"):
+        assert "scope edit" in problem(Api(Scope.OPERATE)("POST", f"/replicas/a/{act}{query}", body), 403)["detail"]
+    assert Replica.objects.get(pk=row.pk).state == ReplicaState.DISABLED
+    assert Api(Scope.EDIT)("POST", f"/replicas/a/{act}", body).status_code == 200
+
+
 def test_the_mark_of_the_primary_moves() -> None:
     api = Api()
     for name in "ab":
