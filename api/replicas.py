@@ -190,9 +190,12 @@ async def registered(request: HttpRequest, replica: str, body: Registration) -> 
         said = _usable({"name": replica} | given(body))
         try:
             with transaction.atomic():
+                was = Replica.objects.select_for_update(no_key=True).filter(name=said["name"]).first()
                 row, new = registration.register(registration.Wanted(**said))
                 if new:
                     _log(by, row, ADDITION, f"Registered itself: {row.url}.")
+                elif was is not None and (changed := _changed(was, row)):
+                    _log(by, row, CHANGE, f"Says of itself: {changed}.")
         except registration.Conflict as conflict:
             raise Problem(409, f"{str(conflict).capitalize()}.") from conflict
         except ValidationError as error:
@@ -200,6 +203,12 @@ async def registered(request: HttpRequest, replica: str, body: Registration) -> 
         return Status(201 if new else 200, show(row))
 
     return await in_time(work)
+
+
+def _changed(was: Replica, now: Replica) -> str:
+    """By a renewal, of what people can edit; "" where nothing is: that is no act."""
+    names = ("url", "weight", "max_sessions", "state")
+    return "; ".join(from_to(name, a, b) for name in names if (a := getattr(was, name)) != (b := getattr(now, name)))
 
 
 # --- acts ---
@@ -237,7 +246,7 @@ async def _act(request: HttpRequest, what: str, named: str, dry_run: bool, more:
 
     def work() -> str:
         body = {"what": what, "replica": find(named).pk, "ask": dry_run} | (more or {})
-        return actions.act(by.user, body, by=by.token)
+        return actions.act(by.user, body, by=by.token, may_edit=Scope.EDIT in by.scopes)
 
     return {"said": await in_time(work), "dry_run": dry_run}
 

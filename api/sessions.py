@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
 from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
 from ninja import Query, Router
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from api.auth import may
 from api.models import Scope
@@ -30,16 +30,26 @@ MOST_WAITING = 1000
 ID = Field(pattern="^[0-9a-f]{32}$")
 
 
+def _in_utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:  # a first or last day that another time zone has, and UTC has not
+        raise ValueError("must be a time from the years 1 to 9999 in UTC") from error
+
+
+Since = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
 class SessionsWanted(Ordered):
     state: Literal["live", "waiting", "ended", "all"] = "all"
     replica: str = Field("", max_length=63, description="a replica's id or name")
     client: str = Field("", max_length=64, description="the beginning of the client's address")
-    since: AwareDatetime | None = Field(None, description="opened at this time or later")
+    since: Since | None = Field(None, description="opened at this time or later")
 
 
 class EventsWanted(Ordered):
     replica: str = Field("", max_length=63, description="a replica's id or name")
-    since: AwareDatetime | None = None
+    since: Since | None = None
 
 
 def show(session: Session) -> dict[str, Any]:

@@ -34,10 +34,15 @@ class Request:
     body: Mapping[str, Any]
     ask: bool
     by: str = ""  # the name of the API token that `user` acts by
+    may_edit: bool = True  # a token's scope may be less than its user may
 
     def refuse_disabled(self, replica: Replica) -> None:
         """What somebody has disabled only who may edit takes back."""
-        if replica.state == ReplicaState.DISABLED and not access.allowed(self.user, access.EDIT):
+        if replica.state != ReplicaState.DISABLED:
+            return
+        if not self.may_edit:
+            raise Refused(403, f"{replica} is disabled: to take it back this token needs the scope edit.")
+        if not access.allowed(self.user, access.EDIT):
             needed = " or ".join(access.EDIT)
             raise Refused(403, f"{replica} is disabled: to take it back you need the permission {needed}.")
 
@@ -54,10 +59,10 @@ def by_token(name: str) -> str:
     return f"(By the API token “{name}”.)"
 
 
-def act(user: Any, body: Any, by: str = "") -> str:
+def act(user: Any, body: Any, by: str = "", *, may_edit: bool = True) -> str:
     """Do what `body` says, or with "ask" say what it would do; gives a sentence. Raises Refused.
 
-    `by`: the name of the API token that `user` acts by.
+    `by`: the name of the API token that `user` acts by; `may_edit`: whether its scope lets it edit.
     """
     if not isinstance(body, dict):
         raise Refused(400, "The body must be a JSON object with “what”.")
@@ -70,7 +75,7 @@ def act(user: Any, body: Any, by: str = "") -> str:
     if not access.allowed(user, permissions):
         raise Refused(403, f"You may not do this: it needs the permission {' or '.join(permissions)}.")
     with transaction.atomic():  # the deed and its line in the log
-        return deed(Request(user, body, ask, by))
+        return deed(Request(user, body, ask, by, may_edit))
 
 
 # --- replicas ---

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from replicas.tokens import STREAM, TICKET, bearer, is_token
+from replicas.tokens import API, STREAM, TICKET, bearer, is_token
 
 # Anywhere in a parameter, with as many % around it as there may be: it must not go on in disguise.
 _TICKET = re.compile(rb"ticket_[A-Za-z0-9_-]{43}")
@@ -55,7 +55,7 @@ def without_ours(headers: Headers, cookies: Collection[str] = ()) -> list[tuple[
     """`headers` less an Authorization that is for us, and less our own `cookies`: an operator's session, say."""
     left = []
     for name, value in headers:
-        if name.lower() == b"authorization" and _is_stream_token(value.decode("latin-1")):
+        if name.lower() == b"authorization" and _is_ours(value.decode("latin-1")):
             continue
         if name.lower() == b"cookie" and cookies:
             value = b";".join(part for part in value.split(b";") if _cookie(part) not in cookies).strip()
@@ -119,6 +119,7 @@ def _cookie(part: bytes) -> str:
     return part.partition(b"=")[0].strip().decode("latin-1")
 
 
-def _is_stream_token(authorization: str) -> bool:
+def _is_ours(authorization: str) -> bool:
+    """Also one that is of no use here: an API token that was sent to the wrong place must not go on."""
     token = bearer(authorization.strip())
-    return token is not None and token.startswith(f"{STREAM}_")
+    return token is not None and token.startswith(tuple(f"{kind}_" for kind in (STREAM, TICKET, API)))

@@ -35,6 +35,10 @@ from proxy.sharing import Sharing, say_uneven
 from proxy.twisted_transport import TransportBridge, detached_socket
 from proxy.wire import WireLink
 
+# Of any request: more than Django takes of a form (DATA_UPLOAD_MAX_MEMORY_SIZE), so that its own answer is seen.
+MAX_BODY_BYTES = 4 * 1024 * 1024
+_TOO_LONG = "_router_body_too_long"
+
 HINT = "Install the versions of daphne, autobahn and twisted that pyproject.toml names, or run another ASGI server."
 
 
@@ -50,8 +54,29 @@ _plain_process = WebRequest.process
 
 def _process(self: Any) -> Any:
     """Daphne takes a path's prefix from anyone who sends this header: /x/admin would be /admin, past a proxy's rule."""
+    if _is_too_long(self):
+        return None  # its connection is being ended
     self.requestHeaders.removeHeader(b"daphne-root-path")
     return _plain_process(self)
+
+
+_plain_chunk = WebRequest.handleContentChunk
+
+
+def _content_chunk(self: Any, data: bytes) -> None:
+    """Twisted keeps a body however long it is, and Daphne reads all of it into memory before anyone is asked."""
+    if _is_too_long(self):
+        return
+    if self.content.tell() + len(data) <= MAX_BODY_BYTES:
+        _plain_chunk(self, data)
+        return
+    vars(self)[_TOO_LONG] = True
+    self.channel.transport.write(b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+    self.channel.loseConnection()
+
+
+def _is_too_long(request: Any) -> bool:
+    return _TOO_LONG in vars(request)
 
 
 class StreamProtocol(WebSocketProtocol):
@@ -151,11 +176,12 @@ def install(
     `at_start` is called when the event loop runs. At SIGTERM the listening sockets are closed and `at_drain` awaited; a
     second one does not wait for it. Then, and at any other end, `at_end` is awaited before Daphne stops: its own ending
     of applications fails (KeyError) while it still lists an upgrade of the last second, and it goes on to accept
-    connections meanwhile. Its access log is kept from naming a query, which may hold a token.
+    connections meanwhile. Its access log is kept from naming a query, which may hold a token, and bodies are bounded.
     """
     WebSocketFactory.protocol = StreamProtocol
     AccessLogGenerator.write_entry = _write_entry
     WebRequest.process = _process
+    WebRequest.handleContentChunk = _content_chunk
     # Autobahn prints its options prettily for its debug log, whether that is on or not: a tenth of an opening's cost.
     vars(protocol).update(dict.fromkeys(("pformat", "hlval", "hltype"), lambda value: value))
     shared = share_adopted_ports(reactor, Ledger)

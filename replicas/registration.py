@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 
 from replicas import rules
 from replicas.models import Replica, ReplicaState
@@ -51,8 +51,9 @@ def register(wanted: Wanted) -> tuple[Replica, bool]:
 
 def _register(wanted: Wanted) -> tuple[Replica, bool]:
     there = list(Replica.objects.select_for_update(no_key=True).filter(name=wanted.name))
-    if made := [replica for replica in there if not replica.registered]:
-        raise Conflict(f"the name “{wanted.name}” is that of a replica that people made ({made[0].url})")
+    if not all(replica.registered for replica in there):
+        # Not which URL it has: a token of the scope register reads nothing.
+        raise Conflict(f"the name “{wanted.name}” is that of a replica that people made")
     said = {
         "url": wanted.url,
         "weight": wanted.weight,
@@ -114,12 +115,20 @@ def expire(lapsing: Iterable[Replica], going: Iterable[Replica]) -> list[str]:
     """
     done = []
     for replica in lapsing:
-        mine = Replica.objects.filter(pk=replica.pk, renewals=replica.renewals, state=ReplicaState.ACTIVE)
+        mine = _as_read(replica).filter(state=ReplicaState.ACTIVE)
         if mine.update(state=ReplicaState.DRAINING, lapsed=True):
             done.append(f"replica {replica}: not renewed within {replica.registered_ttl_seconds:g} s; draining")
     for replica in going:
-        mine = Replica.objects.filter(pk=replica.pk, renewals=replica.renewals)
-        if mine.exists():
-            mine.delete()
+        with transaction.atomic():
+            # Locked, so that a renewal comes before this and keeps it, or after and adds it anew.
+            lapsed = _as_read(replica).select_for_update().first()
+            if lapsed is not None:
+                lapsed.delete()
+        if lapsed is not None:
             done.append(f"replica {replica}: not renewed again; removed")
     return done
+
+
+def _as_read(replica: Replica) -> QuerySet[Replica]:
+    """It, if it was neither renewed since nor made its own by a file: what people made is no registration's."""
+    return Replica.objects.filter(pk=replica.pk, renewals=replica.renewals).exclude(registered_ttl_seconds=None)

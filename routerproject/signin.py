@@ -19,7 +19,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
-from replicas.client_address import client_address
+from replicas.client_address import client_address, counted_as
 from replicas.signals import pruning
 
 PRUNE_ROWS = 500
@@ -40,11 +40,12 @@ def _failures_of(address: str | None) -> int:
 
 
 def address(request: HttpRequest) -> str | None:
-    """Whose attempt it is."""
+    """Whose attempt it is: of IPv6 the first address of its network, all of which one client has."""
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR")
-    return client_address(
+    found = client_address(
         request.META.get("REMOTE_ADDR"), [forwarded] if forwarded else [], settings.ROUTER_TRUSTED_PROXIES
     )
+    return found and counted_as(found).partition("/")[0]
 
 
 def locked_out(request: HttpRequest, response: HttpResponse | None = None, credentials: Any = None) -> HttpResponse:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from proxy.daphne import MAX_BODY_BYTES
 from tests.acceptance.servers import Router
 
 GOOD = [
@@ -109,3 +110,32 @@ def test_a_stranger_names_no_prefix_of_the_path(quick_daphne: Router) -> None:
     upgrade = b"\r\n".join([*GOOD, b"Daphne-Root-Path: /x"]) + b"\r\n\r\n"
     assert answer_to(quick_daphne.port, upgrade).startswith(b"HTTP/1.1 101 ")
     assert "Traceback" not in quick_daphne.log
+
+
+@pytest.mark.parametrize("path", [b"/api/v1/tickets", b"/admin/login/", b"/livez", b"/v1/stream"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_without_end_is_cut_off(quick_daphne: Router, path: bytes, chunked: bool) -> None:
+    """Daphne would take all of it into memory before anyone is asked, and with it the process and its sessions."""
+    length = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 1000000000000"
+    head = [b"POST " + path + b" HTTP/1.1", b"Host: localhost", b"Content-Type: application/x-www-form-urlencoded"]
+    piece = b"a" * 65_536
+    if chunked:
+        piece = b"10000\r\n" + piece + b"\r\n"
+    sent, most = 0, 64 * MAX_BODY_BYTES
+    with socket.create_connection(("127.0.0.1", quick_daphne.port), timeout=20) as peer:
+        peer.sendall(b"\r\n".join([*head, length]) + b"\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            while sent < most:
+                peer.sendall(piece)
+                sent += len(piece)
+    assert sent < most
+    assert quick_daphne.answers()
+    assert "Traceback" not in quick_daphne.log
+
+
+def test_a_body_of_a_megabyte_is_told_what_is_wrong_with_it(quick_daphne: Router) -> None:
+    body = b"x" * 2**20
+    head = b"POST /api/v1/tickets HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
+    answer = answer_to(quick_daphne.port, head % len(body) + body)
+    assert answer.startswith(b"HTTP/1.1 413 ")
+    assert b"application/problem+json" in answer

@@ -213,6 +213,16 @@ def test_acts_say_first_what_they_will_do() -> None:
     assert Replica.objects.get().state == ReplicaState.ACTIVE
 
 
+@pytest.mark.parametrize(("act", "body"), [("activate", None), ("drain", {})])
+def test_what_is_disabled_only_the_scope_edit_takes_back(act: str, body: Any) -> None:
+    """Also where the token's user may edit: a scope is less than that."""
+    row = add_replica("a", state=ReplicaState.DISABLED)
+    for query in ("", "?dry_run=true"):
+        assert "scope edit" in problem(Api(Scope.OPERATE)("POST", f"/replicas/a/{act}{query}", body), 403)["detail"]
+    assert Replica.objects.get(pk=row.pk).state == ReplicaState.DISABLED
+    assert Api(Scope.EDIT)("POST", f"/replicas/a/{act}", body).status_code == 200
+
+
 def test_the_mark_of_the_primary_moves() -> None:
     api = Api()
     for name in "ab":
@@ -245,6 +255,13 @@ def test_sessions_are_listed_shown_and_disconnected() -> None:
     assert api("POST", f"/sessions/{claims[1].uid}/disconnect", {"reason": "maintenance"}).status_code == 200
     assert Session.objects.get(uid=claims[1].uid).disconnect_reason == "maintenance"
     problem(api("POST", f"/sessions/{claims[0].uid}/disconnect", {}), 409)
+
+
+@pytest.mark.parametrize("path", ["/sessions", "/events"])
+@pytest.mark.parametrize("since", ["0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-12:00"])
+def test_a_time_that_is_none_in_utc_is_a_problem_of_the_callers(path: str, since: str) -> None:
+    told = problem(Api(Scope.READ)("GET", f"{path}?since={since}"), 422)
+    assert [each["field"] for each in told["errors"]] == ["since"]
 
 
 def test_the_line_is_told_in_order() -> None:
@@ -342,7 +359,7 @@ def test_its_description_names_every_operation(client: Client) -> None:
 def test_a_server_registers_itself_and_renews() -> None:
     api = Api(Scope.REGISTER)
     body = {"url": "http://gpu-1:8000", "ttl_seconds": 30, "max_sessions": 2}
-    first, second = api("PUT", "/replicas/gpu-1", body), api("PUT", "/replicas/gpu-1", body | {"weight": 2.0})
+    first, _, second = [api("PUT", "/replicas/gpu-1", body | more) for more in ({}, {}, {"weight": 2.0})]
     assert (first.status_code, second.status_code) == (201, 200)
     told = second.json()
     assert (told["name"], told["origin"], told["weight"], told["registered_ttl_seconds"]) == (
@@ -351,16 +368,31 @@ def test_a_server_registers_itself_and_renews() -> None:
         2.0,
         30,
     )
-    assert Replica.objects.get().renewals == 1
-    assert [entry.action_flag for entry in LogEntry.objects.all()] == [1]  # each renewal is no act
+    assert Replica.objects.get().renewals == 2
+    # A renewal that changes nothing is no act.
+    assert [entry.action_flag for entry in LogEntry.objects.order_by("pk")] == [1, 2]
     problem(api("GET", "/replicas"), 403)
+
+
+def test_what_a_renewal_changes_stands_in_the_log() -> None:
+    """Where its sessions go from now on, say; and that it takes sessions again."""
+    api = Api(Scope.REGISTER)
+    api("PUT", "/replicas/gpu-1", {"url": "http://gpu-1:8000", "ttl_seconds": 30})
+    Replica.objects.update(state=ReplicaState.DRAINING, lapsed=True)
+    api("PUT", "/replicas/gpu-1", {"url": "http://gpu-1:9000", "ttl_seconds": 30})
+    said = LogEntry.objects.latest("pk").get_change_message()
+    assert "http://gpu-1:8000" in said
+    assert "http://gpu-1:9000" in said
+    assert "draining" in said
+    assert api.token.name in said
 
 
 def test_what_people_made_is_not_touched() -> None:
     """Neither by its name nor by its URL; nor may such a token delete it."""
     api = Api(Scope.REGISTER)
     row = add_replica("a")
-    problem(api("PUT", "/replicas/a", {"url": "http://gpu-1:8000", "ttl_seconds": 30}), 409)
+    told = problem(api("PUT", "/replicas/a", {"url": "http://gpu-1:8000", "ttl_seconds": 30}), 409)
+    assert row.url not in json.dumps(told)  # such a token reads nothing
     problem(api("PUT", "/replicas/gpu-1", {"url": row.url, "ttl_seconds": 30}), 409)
     problem(api("DELETE", "/replicas/a"), 403)
     assert list(Replica.objects.values_list("name", "renewals")) == [("a", 0)]

@@ -98,6 +98,15 @@ def test_a_renewal_that_comes_as_it_lapses_wins() -> None:
     assert state() == ("active", False)
 
 
+def test_a_file_that_takes_it_over_as_it_lapses_wins() -> None:
+    """What the prober has read is a registration's still; the row is the file's by now."""
+    register(GPU)
+    stale = list(Replica.objects.all())
+    loading.load(parse("router: {replicas: [{url: http://gpu-1:8000}]}"))
+    assert expire(stale, stale) == []
+    assert state() == ("active", False)
+
+
 def test_time_in_which_nobody_could_read_counts_for_nothing() -> None:
     """The database was away for an hour: nobody could renew either."""
     register(GPU)

@@ -57,6 +57,15 @@ def test_a_forged_address_wins_no_tries() -> None:
     assert sign_in(**{"X-Forwarded-For": "198.51.100.99"}).status_code == 429
 
 
+def test_other_addresses_of_the_same_ipv6_network_win_no_tries(settings: Any) -> None:
+    """Whoever has one has 2⁶⁴ of them; the network beside it is somebody else's."""
+    settings.ROUTER_TRUSTED_PROXIES = 1
+    for number in range(5):
+        sign_in("wrong", **{"X-Forwarded-For": f"2001:db8:0:1::{number}"})
+    assert sign_in(**{"X-Forwarded-For": "2001:db8:0:1:ffff::99"}).status_code == 429
+    assert sign_in(**{"X-Forwarded-For": "2001:db8:0:2::99"}).status_code == 302
+
+
 def test_an_address_that_tries_many_names_is_locked_out_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """One password for each of many names; others elsewhere sign in meanwhile."""
     monkeypatch.setattr("routerproject.signin.MOST_OF_AN_ADDRESS", 8)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.credentials import Credentials, allows, credentials, is_origin_rule, origin, without_ours, without_tickets
-from replicas.tokens import STREAM, TICKET, new_token
+from replicas.tokens import API, STREAM, TICKET, new_token
 
 TOKEN, OTHER = new_token(STREAM), new_token(STREAM)
 A_TICKET = new_token(TICKET)
@@ -89,10 +89,11 @@ def test_every_octet_of_a_ticket_may_be_quoted() -> None:
     assert credentials(f"ticket={quoted}".encode(), []).ticket == A_TICKET
 
 
-def test_of_the_headers_only_a_stream_token_is_taken_out() -> None:
+@pytest.mark.parametrize("kind", [STREAM, TICKET, API])
+def test_of_the_headers_only_our_tokens_are_taken_out(kind: str) -> None:
     """What is meant for the replica goes on, where ROUTER_FORWARD_HEADERS says so."""
     others = [(b"Authorization", b"Bearer of-the-replica"), (b"Cookie", b"a=b")]
-    assert without_ours([*others, (b"AUTHORIZATION", f" bearer  {TOKEN} ".encode())]) == others
+    assert without_ours([*others, (b"AUTHORIZATION", f" bearer  {new_token(kind)} ".encode())]) == others
 
 
 @pytest.mark.parametrize(
