@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from django.conf import settings
@@ -21,6 +22,9 @@ from replicas import tokens
 
 router = Router(tags=["tickets"])
 
+# Not the dashboard's: an operator's slow look, or a stranger with many wrong tokens, must not keep the other waiting.
+_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="tickets")
+
 
 class StreamBearer(HttpBearer):
     """Lets in a stream token; an API token is none."""
@@ -30,7 +34,7 @@ class StreamBearer(HttpBearer):
         return await self.authenticate(request, text or "")
 
     async def authenticate(self, request: HttpRequest, token: str) -> StreamToken:
-        found = await in_time(lambda: _usable(token)) if tokens.is_token(token, tokens.STREAM) else None
+        found = await in_time(lambda: _usable(token), _threads) if tokens.is_token(token, tokens.STREAM) else None
         if found is None:
             raise Problem(401, "A stream token is needed: Authorization: Bearer stream_….", headers=CHALLENGE)
         return found
@@ -47,10 +51,10 @@ async def given(request: HttpRequest, body: TicketWanted) -> Any:
     token: StreamToken = request.auth  # type: ignore[attr-defined]  # ninja puts it there
     page = origin(body.origin)
     if page is None:
-        fix = "give a scheme and a host, like https://app.example.com"
+        fix = "give a scheme and a host in ASCII, like https://app.example.com"
         raise Problem(422, "Some of what was sent cannot be used.", [wrong("origin", body.origin, fix)])
     for allowed in (settings.ROUTER_ALLOWED_ORIGINS, token.allowed_origins):
         if allowed and not allows(allowed, page):
             raise Problem(403, f"Pages of {page} may not stream with this token.")
-    ticket = await in_time(lambda: tickets.issue(token, page))
+    ticket = await in_time(lambda: tickets.issue(token, page), _threads)
     return Status(201, {"ticket": ticket, "expires_in": tickets.TICKET_SECONDS})

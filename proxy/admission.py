@@ -59,7 +59,8 @@ def _token(shown: Credentials) -> StreamToken:
     if found is None or not found.usable(now):
         raise NotAdmitted(UNAUTHORIZED)
     if found.allowed_origins and (shown.origin is None or not allows(found.allowed_origins, shown.origin)):
-        raise NotAdmitted(ORIGIN_NOT_ALLOWED)
+        # Not for its origin: that would tell who has found a token that it is good somewhere.
+        raise NotAdmitted(UNAUTHORIZED)
     return found
 
 

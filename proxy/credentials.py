@@ -9,13 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote_to_bytes
 
 from replicas.tokens import API, STREAM, TICKET, bearer, is_token
 
 # Anywhere in a parameter, with as many % around it as there may be: it must not go on in disguise.
 _TICKET = re.compile(rb"ticket_[A-Za-z0-9_-]{43}")
 _MOST_UNQUOTING = 4
+# Anywhere in an Authorization, whatever stands around it. Not the end of a word: another's tokens are not ours to keep.
+_OURS = re.compile(rb"(?<![A-Za-z0-9])(api|stream|ticket)_[A-Za-z0-9_-]{43}")
+_BEGINNINGS = tuple(f"{kind}_" for kind in (API, STREAM, TICKET))
+_ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
+_DEFAULT_PORT = {"http": 80, "https": 443}
+_MAX_PORT = 65535
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -55,7 +61,7 @@ def without_ours(headers: Headers, cookies: Collection[str] = ()) -> list[tuple[
     """`headers` less an Authorization that is for us, and less our own `cookies`: an operator's session, say."""
     left = []
     for name, value in headers:
-        if name.lower() == b"authorization" and _is_ours(value.decode("latin-1")):
+        if name.lower() == b"authorization" and _is_ours(value):
             continue
         if name.lower() == b"cookie" and cookies:
             value = b";".join(part for part in value.split(b";") if _cookie(part) not in cookies).strip()
@@ -66,17 +72,18 @@ def without_ours(headers: Headers, cookies: Collection[str] = ()) -> list[tuple[
 
 
 def origin(text: str) -> str | None:
-    """`scheme://host[:port]` in its one form (RFC 6454 §4): lower case, no default port. None: it is none."""
-    try:
-        parts = urlsplit(text.strip().lower())
-        host, port = parts.hostname, parts.port
-    except ValueError:
+    """`scheme://host[:port]` in its one form (RFC 6454 §6.2): lower case, ASCII, no default port. None: it is none.
+
+    Browsers write a name of other letters as xn--…; written otherwise it would be no page's.
+    """
+    found = _ORIGIN.fullmatch(text.strip().lower()) if text.isascii() else None
+    if found is None:
         return None
-    if not parts.scheme or not host or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+    scheme, host, default = found["scheme"], found["host"], _DEFAULT_PORT.get(found["scheme"])
+    port = int(found["port"]) if found["port"] else default
+    if port is not None and port > _MAX_PORT:
         return None
-    shown = f"[{host}]" if ":" in host else host
-    default = {"http": 80, "https": 443}.get(parts.scheme)
-    return f"{parts.scheme}://{shown}" + (f":{port}" if port is not None and port != default else "")
+    return f"{scheme}://{host}" + (f":{port}" if port != default else "")
 
 
 def allows(allowed: Sequence[str], shown: str) -> bool:
@@ -119,7 +126,7 @@ def _cookie(part: bytes) -> str:
     return part.partition(b"=")[0].strip().decode("latin-1")
 
 
-def _is_ours(authorization: str) -> bool:
-    """Also one that is of no use here: an API token that was sent to the wrong place must not go on."""
-    token = bearer(authorization.strip())
-    return token is not None and token.startswith(tuple(f"{kind}_" for kind in (STREAM, TICKET, API)))
+def _is_ours(authorization: bytes) -> bool:
+    """Also one that was written wrongly, or is no good here: without its scheme, two in one header, cut off."""
+    token = bearer(authorization.decode("latin-1").strip())
+    return _OURS.search(authorization) is not None or (token is not None and token.startswith(_BEGINNINGS))

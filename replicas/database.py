@@ -10,9 +10,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.db import Error as DatabaseFault
@@ -62,15 +63,25 @@ class Database:
         return result
 
     async def _run(self, work: Callable[[], Result]) -> Result:
+        worker = self._worker
+        job = worker.submit(partial(_guarded, work))
         try:
             async with asyncio.timeout(DEADLINE_SECONDS):
-                result: Result = await asyncio.wrap_future(self._worker.submit(partial(_guarded, work)))
+                result: Result = await asyncio.wrap_future(job)
                 return result
         except TimeoutError as late:
-            # The thread cannot be interrupted. Left behind with its connection, it ends when the server answers.
-            self._worker.abandon()
-            self._worker = Worker(self._thread)
+            self._leave(worker, job)
             raise OperationalError(f"no answer within {DEADLINE_SECONDS:g} s") from late
+        except asyncio.CancelledError:
+            # Nobody waits for it any more. But who comes next must not stand behind it for ever.
+            asyncio.get_running_loop().call_later(DEADLINE_SECONDS, self._leave, worker, job)
+            raise
+
+    def _leave(self, worker: Worker, job: Future[Any]) -> None:
+        """The thread cannot be interrupted. Left behind with its connection, it ends when the server answers."""
+        if worker is self._worker and not job.done():
+            worker.abandon()
+            self._worker = Worker(self._thread)
 
     async def close(self) -> None:
         with contextlib.suppress(DatabaseFault):

@@ -102,6 +102,19 @@ async def test_rejected_it_tries_again(script: Script, page: Page) -> None:
     await script.connected(2)
 
 
+async def test_not_let_in_it_says_why_and_stops(script: Script, page: Page) -> None:
+    """The router asks for a ticket, and this page has shown none that is good."""
+    await page.click("#go")
+    await script.connected(1)
+    words = {"message": "router: a valid stream token or ticket is needed", "retryable": False}
+    script.sockets[0].send(json.dumps(REJECTED | words))
+    await script.sockets[0].close(code=1008, reason="unauthorized")
+    await phase(page, "failed")
+    told = await story(page)
+    assert "The router does not let you in (session_rejected)" in told
+    assert "open this page with ?ticket=" in told
+
+
 async def test_an_error_that_is_not_to_be_retried_ends_it_and_reconnect_begins_anew(script: Script, page: Page) -> None:
     """invalid_message in the server's words; the button opens a new session with a new clock."""
     await page.click("#go")

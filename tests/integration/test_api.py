@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from django.test import Client
 from django.utils import timezone
 
 from api.models import ApiToken, Scope
+from dashboard import database
 from proxy.models import Session, StreamToken, Ticket
 from replicas import tokens
 from replicas.models import HealthTransition, Replica, ReplicaState
@@ -438,7 +440,20 @@ def test_a_stream_token_gets_tickets_for_its_pages(client: Client) -> None:
     made = Ticket.objects.get(digest=tokens.digest(told.json()["ticket"]))
     assert (made.origin, made.token) == ("https://app.example.com", token)
     problem(ask(client, text, "https://elsewhere.org"), 403)
-    problem(ask(client, text, "app.example.com"), 422)
+    for wrong in ("app.example.com", "https://bücher.example", "https://a\0b", "https://a\ud800"):
+        problem(ask(client, text, wrong), 422)
+
+
+def test_tickets_wait_for_no_slow_look(client: Client) -> None:
+    """Of an operator's: both of the dashboard's threads are busy."""
+    text, _ = stream()
+    looked = threading.Event()
+    busy = [database._threads.submit(looked.wait) for _ in range(2)]
+    try:
+        assert ask(client, text, "https://app.example.com").status_code == 201
+        assert not any(each.done() for each in busy)
+    finally:
+        looked.set()
 
 
 def test_tickets_are_given_for_stream_tokens_alone(client: Client, settings: Any) -> None:

@@ -29,6 +29,31 @@ async def test_work_that_hangs_is_a_fault_and_the_next_gets_another_thread(monke
     await work.close()
 
 
+async def test_work_that_nobody_waits_for_any_more_holds_up_the_next_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its caller's patience was shorter than the deadline: admission's is."""
+    monkeypatch.setattr(database, "DEADLINE_SECONDS", 0.3)
+    work, ended = Database(), threading.Event()
+    try:
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await work(ended.wait)
+        async with asyncio.timeout(5):
+            while (found := await tried(work)) is None:
+                pass
+        assert found == "done"
+    finally:
+        ended.set()
+        await work.close()
+
+
+async def tried(work: Database) -> str | None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.05):
+            return await work(lambda: "done")
+    return None
+
+
 async def test_who_waits_for_their_turn_is_not_blamed_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline is for the work, not for the queue before it."""
     monkeypatch.setattr(database, "DEADLINE_SECONDS", 0.5)

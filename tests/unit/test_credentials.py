@@ -89,6 +89,22 @@ def test_every_octet_of_a_ticket_may_be_quoted() -> None:
     assert credentials(f"ticket={quoted}".encode(), []).ticket == A_TICKET
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["{}", "Token {}", "Bearer {}, Basic YTpi", "Bearer {}x", "Bearer\t{}", 'Bearer "{}"', "Bearer stream_cut"],
+)
+@pytest.mark.parametrize("ours", [TOKEN, A_TICKET], ids=["token", "ticket"])
+def test_one_that_was_written_wrongly_goes_no_further_either(written: str, ours: str) -> None:
+    sent = [(b"Authorization", written.format(ours).encode())]
+    assert not credentials(b"", sent).shown
+    assert without_ours(sent) == []
+
+
+def test_a_token_of_the_replicas_own_that_ends_like_ours_goes_on() -> None:
+    theirs = [(b"Authorization", f"Bearer up{TOKEN}".encode())]
+    assert without_ours(theirs) == theirs
+
+
 @pytest.mark.parametrize("kind", [STREAM, TICKET, API])
 def test_of_the_headers_only_our_tokens_are_taken_out(kind: str) -> None:
     """What is meant for the replica goes on, where ROUTER_FORWARD_HEADERS says so."""
@@ -118,6 +134,29 @@ def test_which_origins_are_allowed(rule: str, shown: str, may: bool) -> None:
 @pytest.mark.parametrize("rule", ["*", "https://*", "https://a.*.com", "https://A.com", "https://a.com/", "a.com", ""])
 def test_what_is_no_rule_for_origins(rule: str) -> None:
     assert not is_origin_rule(rule)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://bücher.example", "https://a\0b.example", "https://a\ud800", "https://app.e\u212aample.com", "https://a\tb",
+     "https://a b", "https://a:", "https://a:65536", "https://u@a", "https://a\\.b", "https://", "https://[::1"],
+)  # fmt: skip
+def test_what_no_browser_sends_is_no_origin(text: str) -> None:
+    """Nor what no database can hold."""
+    assert origin(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("HTTP://[2001:DB8::1]:80", "http://[2001:db8::1]"),
+        ("https://xn--bcher-kva.example:8443", "https://xn--bcher-kva.example:8443"),
+        ("https://a:80", "https://a:80"),
+        ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+    ],
+)
+def test_what_browsers_send_is_one(text: str, form: str) -> None:
+    assert origin(text) == form
 
 
 @given(st.text())

@@ -21,6 +21,12 @@ const REASON_WORDS = {
   router_unavailable: "The router cannot place sessions right now.",
   session_rejected: "Every GPU is taken right now.",
   router_shutdown: "The router is being restarted.",
+  unauthorized: "Not let in: open this page with ?ticket=… in its address. Each ticket is good once, for 30 s.",
+  origin_not_allowed: "This page's address is not among those that may stream.",
+  address_sessions: "Your address has as many sessions as it may have.",
+  address_rate: "Your address has begun as many sessions in a minute as it may.",
+  token_sessions: "Your ticket's token has as many sessions as it may have.",
+  token_rate: "Your ticket's token has begun as many sessions in a minute as it may.",
 };
 
 const ERROR_WORDS = {
@@ -42,6 +48,7 @@ export function closeInWords(code, reason) {
 
 // What the server said only where nothing is said here; then it is about what this player sent.
 export function errorInWords({ code, message }) {
+  if (code === "session_rejected" && message.startsWith("router:")) return `The router does not let you in (${code})`;
   return `${ERROR_WORDS[code] ?? message} (${code})`;
 }
 
