@@ -7,7 +7,7 @@ from typing import Any
 from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.http import HttpRequest
-from django.utils import timezone
+from django.utils.html import format_html
 
 from api.models import ApiToken
 from replicas.admin_tokens import ShownOnceAdmin
@@ -16,7 +16,11 @@ HELP = {
     "name": "What uses it, like deploy-pipeline: it stands in the log of acts. At most 63 characters.",
     "user": "Acts are logged as theirs, and the token may do no more than they may. Who is no staff any more has no "
     "tokens that work.",
-    "scope": "Give the least that will do. A streaming server that adds itself needs no more than register.",
+    "scope": format_html(
+        "Give the least that will do. A streaming server that adds itself needs no more than register. What each may "
+        'is in docs/api.md, and in <a href="{}">the API’s own description</a>.',
+        "/api/v1/openapi.json",
+    ),
     "enabled": "Off: it is refused from now on.",
     "expires_at": "From then on it is refused. Left empty: it does not expire.",
 }
@@ -30,12 +34,6 @@ class ApiTokenAdmin(ShownOnceAdmin):
     list_select_related = ("user",)
     search_fields = ("name", "beginning", "user__username")
     fields = ("name", "user", "scope", "enabled", "expires_at")
-
-    @admin.display(description="State")
-    def state(self, token: ApiToken) -> str:
-        if not token.enabled:
-            return "off"
-        return "in use" if token.usable(timezone.now()) else "expired"
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         return {"user": request.user.pk} | super().get_changeform_initial_data(request)

@@ -14,9 +14,9 @@ from django.http import HttpRequest
 from django.utils import timezone
 from ninja.security import HttpBearer
 
+from api.database import signed_in
 from api.models import INCLUDED, ApiToken, Scope
 from api.problems import Problem
-from dashboard.database import in_time
 from replicas import tokens
 
 USED_EVERY = timedelta(minutes=1)
@@ -29,6 +29,7 @@ class Caller:
 
     user: Any
     token: str
+    token_id: int
     scopes: frozenset[Scope]
 
     def require(self, *permissions: str) -> None:
@@ -37,22 +38,39 @@ class Caller:
             raise Problem(403, f"The user of this token needs the permission {' or '.join(permissions)}.")
 
 
-class may(HttpBearer):
-    """Lets in a token with one of `scopes`."""
+class Bearer(HttpBearer):
+    """Lets in a token of one kind (replicas/tokens.py), by what `found` says of it in the database's thread."""
+
+    kind: str
+    needed: str
+
+    def found(self, token: str) -> Any:
+        """Who shows it; None: it is no good."""
+        raise NotImplementedError
+
+    async def __call__(self, request: HttpRequest) -> Any:
+        text = tokens.bearer(request.headers.get("Authorization", "").strip())
+        return await self.authenticate(request, text or "")
+
+    async def authenticate(self, request: HttpRequest, token: str) -> Any:
+        who = await signed_in(lambda: self.found(token)) if tokens.is_token(token, self.kind) else None
+        if who is None:
+            raise Problem(401, self.needed, headers=CHALLENGE)
+        return who
+
+
+class may(Bearer):
+    """Lets in an API token with one of `scopes`."""
+
+    kind, needed = tokens.API, "An API token is needed: Authorization: Bearer api_…."
 
     def __init__(self, *scopes: Scope) -> None:
         super().__init__()
         self._scopes = scopes
 
-    async def __call__(self, request: HttpRequest) -> Caller:
-        text = tokens.bearer(request.headers.get("Authorization", "").strip())
-        return await self.authenticate(request, text or "")
-
-    async def authenticate(self, request: HttpRequest, token: str) -> Caller:
-        caller = await in_time(lambda: _caller(token)) if tokens.is_token(token, tokens.API) else None
-        if caller is None:
-            raise Problem(401, "An API token is needed: Authorization: Bearer api_….", headers=CHALLENGE)
-        if not caller.scopes.intersection(self._scopes):
+    def found(self, token: str) -> Caller | None:
+        caller = _caller(token)
+        if caller is not None and not caller.scopes.intersection(self._scopes):
             needed = " or ".join(scope.value for scope in self._scopes)
             raise Problem(403, f"This token has not the scope {needed}.")
         return caller
@@ -67,4 +85,4 @@ def _caller(text: str) -> Caller | None:
     if found.last_used_at is None or found.last_used_at < now - USED_EVERY:
         ApiToken.objects.filter(stale, pk=found.pk).update(last_used_at=now)
     found.user.get_all_permissions()  # kept with it: asked now, while we are in the database's thread
-    return Caller(found.user, found.name, frozenset(INCLUDED[Scope(found.scope)]))
+    return Caller(found.user, found.name, found.pk, frozenset(INCLUDED[Scope(found.scope)]))

@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Query, Router, Status
 
 from api.auth import Caller, may
+from api.database import in_time
 from api.models import Scope
 from api.paging import PageWanted, page
 from api.problems import Problem, wrong
@@ -31,7 +32,6 @@ from api.schemas import (
     given,
 )
 from dashboard import actions
-from dashboard.database import in_time
 from replicas import registration, rules
 from replicas.admin_log import from_to
 from replicas.models import Replica
@@ -162,8 +162,8 @@ async def deleted(request: HttpRequest, replica: str) -> Any:
     def work() -> None:
         with transaction.atomic():
             row = find(replica, lock=True)
-            if Scope.EDIT not in by.scopes and not row.registered:
-                raise Problem(403, f"{row} was made by people: a token of the scope register may not delete it.")
+            if Scope.EDIT not in by.scopes and (not row.registered or row.registered_by != by.token_id):
+                raise Problem(403, f"{row} was not registered with this token: deleting it needs the scope edit.")
             _log(by, row, DELETION, f"Deleted {row.url}.")
             row.delete()
 
@@ -188,10 +188,15 @@ async def registered(request: HttpRequest, replica: str, body: Registration) -> 
 
     def work() -> Any:
         said = _usable({"name": replica} | given(body))
+        if replica.isdecimal():
+            fix = "must not be a number: that is an id"
+            raise Problem(422, UNUSABLE, [wrong("name", replica, fix)])
         try:
             with transaction.atomic():
                 was = Replica.objects.select_for_update(no_key=True).filter(name=said["name"]).first()
-                row, new = registration.register(registration.Wanted(**said))
+                row, new = registration.register(
+                    registration.Wanted(**said), by.token_id, anybodys=Scope.EDIT in by.scopes
+                )
                 if new:
                     _log(by, row, ADDITION, f"Registered itself: {row.url}.")
                 elif was is not None and (changed := _changed(was, row)):

@@ -33,6 +33,7 @@ class Given(Schema):
 class ReplicaGiven(Given):
     url: Url
     name: Name | None = Field(None, description="Left out: the URL's host and port.")
+    primary: bool = Field(False, description="409 where another has the mark; make-primary moves it.")
     weight: Weight = 1.0
     max_sessions: Slots | None = Field(None, description="Null: what it reports itself.")
     state: State = "active"
@@ -44,6 +45,7 @@ class ReplicaChanged(Given):
 
     url: Url = ""
     name: Name = ""
+    primary: bool = False
     weight: Weight = 1.0
     max_sessions: Slots | None = None
     state: State = "active"

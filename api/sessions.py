@@ -12,13 +12,13 @@ from ninja import Query, Router
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from api.auth import may
+from api.database import in_time
 from api.models import Scope
 from api.paging import Ordered, page
 from api.problems import Problem
 from api.replicas import caller, find
 from api.schemas import Disconnect, Done, Event, Page, Queue, SessionShown
 from dashboard import actions
-from dashboard.database import in_time
 from proxy.explain import explain
 from proxy.models import LIVE, PLACED, WAITING, Session
 from replicas.models import HealthTransition

@@ -109,12 +109,13 @@ def _drain(request: Request) -> str:
         except rules.RuleBroken as broken:
             raise Refused(400, f"deadline_seconds: “{deadline}” {broken}.") from broken
     until = replica.drain_deadline_seconds if deadline is None else deadline
-    if replica.state == ReplicaState.DRAINING and until == replica.drain_deadline_seconds:
+    if replica.state == ReplicaState.DRAINING and until == replica.drain_deadline_seconds and not replica.lapsed:
         return f"{replica} is draining already: nothing to do."
     if request.ask:
         return f"{replica}: {wording.kept(_live(replica), until)}."
     steering.drain(replica, deadline)
-    changed = [_from_to("State", replica.state, ReplicaState.DRAINING)]
+    was = "draining, lapsed" if replica.lapsed else replica.state
+    changed = [_from_to("State", was, ReplicaState.DRAINING)]
     changed.append(_from_to("drain deadline", wording.seconds(replica.drain_deadline_seconds), wording.seconds(until)))
     request.log(replica, f"{'; '.join(filter(None, changed))}.")
     return f"{replica}: draining, {wording.drained(_live(replica), until)}."

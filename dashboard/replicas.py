@@ -35,6 +35,8 @@ def replica_row(
         "full_until": found.full_until if found.full(at) else None,
         "slow_start": _slow_start(replica, seen, settings, now),
         "drain_deadline_seconds": replica.drain_deadline_seconds,
+        "registered": replica.registered,
+        "lapsed": replica.lapsed,
         "deleted": replica.deleted_at is not None,
     }
 

@@ -7,7 +7,6 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
-from django.utils import timezone
 
 from proxy.models import LIVE, Session, StreamToken
 from replicas.admin_tokens import ShownOnceAdmin
@@ -29,12 +28,6 @@ class StreamTokenAdmin(ShownOnceAdmin):
     list_display = ("name", "beginning", "state", "live_sessions", "at_once", "a_minute")
     search_fields = ("name", "beginning")
     fields = ("name", "enabled", "expires_at", "origins", "max_sessions", "new_sessions_per_minute")
-
-    @admin.display(description="State")
-    def state(self, token: StreamToken) -> str:
-        if not token.enabled:
-            return "off"
-        return "in use" if token.usable(timezone.now()) else "expired"
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name == "origins":

@@ -35,7 +35,8 @@ def drain(replica: Replica, deadline_seconds: float | None = None) -> bool:
     wanted: dict[str, Any] = {"state": ReplicaState.DRAINING}
     if deadline_seconds is not None:
         wanted["drain_deadline_seconds"] = deadline_seconds
-    return Replica.objects.filter(pk=replica.pk).exclude(**wanted).update(**wanted) > 0
+    # One that drains because its registration has lapsed drains from now on because an operator wants it to.
+    return Replica.objects.filter(pk=replica.pk).exclude(**wanted, lapsed=False).update(**wanted) > 0
 
 
 def disconnect(uids: Iterable[str], reason: str = DEFAULT_REASON) -> int:

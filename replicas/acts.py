@@ -32,8 +32,8 @@ def set_state(replica: Replica, state: ReplicaState) -> str | None:
         was = (
             Replica.objects.select_for_update(no_key=True).filter(pk=replica.pk).values_list("state", flat=True).first()
         )
-        if was is not None and was != state:
-            Replica.objects.filter(pk=replica.pk).update(state=state)
+        if was is not None:
+            Replica.objects.filter(pk=replica.pk).exclude(state=state, lapsed=False).update(state=state)
         return was
 
 

@@ -164,7 +164,7 @@ class ReplicaAdmin(HealthSection, SessionsAdmin, SinceShownAdmin):
 
     def _set_state(self, request: HttpRequest, queryset: QuerySet[Replica], state: ReplicaState) -> None:
         with transaction.atomic():
-            changed = list(queryset.select_for_update(of=("self",), no_key=True).exclude(state=state))
+            changed = list(queryset.select_for_update(of=("self",), no_key=True).exclude(state=state, lapsed=False))
             if not self.has_change_permission(request):
                 kept = [replica for replica in changed if replica.state == ReplicaState.DISABLED]
                 if kept:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
+from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 
 from replicas import tokens
@@ -23,6 +24,12 @@ class ShownOnceAdmin(SinceShownAdmin):
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         return super().get_form(request, obj, change, **{"help_texts": self.help_texts} | kwargs)
+
+    @admin.display(description="State")
+    def state(self, token: Any) -> str:
+        if not token.enabled:
+            return "off"
+        return "in use" if token.usable(timezone.now()) else "expired"
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
         # What follows is the page that shows the token, whichever of them were pressed.

@@ -36,29 +36,33 @@ class Wanted:
     max_sessions: int | None = None
 
 
-def register(wanted: Wanted) -> tuple[Replica, bool]:
+def register(wanted: Wanted, by: int, *, anybodys: bool = False) -> tuple[Replica, bool]:
     """Add it, or renew it and take over what has changed; give it, and whether it is new.
 
-    Draining again after it had lapsed, it takes sessions again; drained by an operator it stays so. Raises Conflict, or
+    `by`: the id of the API token that says so. Another token renews it only where it may renew `anybodys`. Drained
+    because it had lapsed, it takes sessions again; drained by an operator it stays so. Raises Conflict, or
     ValidationError.
     """
     try:
         with transaction.atomic():
-            return _register(wanted)
+            return _register(wanted, by, anybodys)
     except IntegrityError as fault:
         raise Conflict("somebody else has added the same replica at this moment; try again") from fault
 
 
-def _register(wanted: Wanted) -> tuple[Replica, bool]:
+def _register(wanted: Wanted, by: int, anybodys: bool) -> tuple[Replica, bool]:
     there = list(Replica.objects.select_for_update(no_key=True).filter(name=wanted.name))
     if not all(replica.registered for replica in there):
         # Not which URL it has: a token of the scope register reads nothing.
         raise Conflict(f"the name “{wanted.name}” is that of a replica that people made")
+    if there and there[0].registered_by != by and not anybodys:
+        raise Conflict(f"“{wanted.name}” was registered with another token, and is that one’s until it lapses")
     said = {
         "url": wanted.url,
         "weight": wanted.weight,
         "max_sessions": wanted.max_sessions,
         "registered_ttl_seconds": wanted.ttl_seconds,
+        "registered_by": by,
     }
     if not there:
         replica = Replica(name=wanted.name, **said)

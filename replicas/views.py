@@ -130,6 +130,8 @@ def _shown(replica: Replica, fleet: Fleet) -> dict[str, Any]:
         "consecutive_failures": seen.consecutive_failures,
         "name": replica.name,
         "state": replica.state,
+        "registered": replica.registered,  # it added itself
+        "lapsed": replica.lapsed,  # and has not said lately that it is there: so it drains
         "weight": replica.weight,
         "max_sessions": replica.max_sessions,
         "available": replica.available,

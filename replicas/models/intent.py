@@ -62,6 +62,8 @@ class ReplicaQuerySet(models.QuerySet["Replica"]):
     def update(self, **values: Any) -> int:
         if values.keys() & _BEGINS_A_DRAIN:
             values.setdefault("drains", _drains_after(values))
+        if "state" in values:
+            values.setdefault("lapsed", False)  # whoever says what it is to be has taken it over from its lapse
         return super().update(**values)
 
     def delete(self) -> tuple[int, dict[str, int]]:
@@ -160,6 +162,7 @@ class Replica(models.Model):
     # Of one that added itself (registration.py); null: people or a file did. `lapsed`: not renewed in time,
     # and so drained, which the next renewal takes back.
     registered_ttl_seconds = models.FloatField(null=True, editable=False)
+    registered_by = models.PositiveBigIntegerField(null=True, editable=False)  # the id of an API token; it may be gone
     renewals = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     lapsed = models.BooleanField(default=False, db_default=False, editable=False)
     deleted_at = models.DateTimeField(null=True, editable=False)
@@ -205,8 +208,12 @@ class Replica(models.Model):
             super().save(*args, update_fields=update_fields, **kwargs)
             return
         self.drains = _drains_after({name: getattr(self, name) for name in written})
+        also = {"drains"}
+        if update_fields is not None and "state" in written:
+            self.lapsed = False  # as in ReplicaQuerySet.update
+            also.add("lapsed")
         try:
-            super().save(*args, update_fields=update_fields and {*update_fields, "drains"}, **kwargs)
+            super().save(*args, update_fields=update_fields and {*update_fields, *also}, **kwargs)
         finally:
             del self.drains  # read from the row again when somebody asks: the database has counted
 

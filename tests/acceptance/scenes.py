@@ -28,7 +28,8 @@ def replica(number: int, name: str = "", **fields: Any) -> dict[str, Any]:
         "primary": False, "state": "active", "status": "healthy", "status_since": NOW - 86_400 * draw.uniform(0.2, 9),
         "checked_at": NOW - 2, "stale": False, "available": True, "sessions": 3, "slots": 8, "weight": 1,
         "last_error": "", "latency_ms": latencies[-1][1], "latencies": latencies, "ejected_until": None,
-        "full_until": None, "slow_start": None, "drain_deadline_seconds": None, "deleted": False,
+        "full_until": None, "slow_start": None, "drain_deadline_seconds": None, "deleted": False, "registered": False,
+        "lapsed": False,
     } | fields  # fmt: skip
 
 

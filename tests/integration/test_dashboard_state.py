@@ -26,7 +26,7 @@ KEYS = {"at", "version", "prober", "processes", "totals", "line", "replicas", "p
 ROW = {
     "id", "name", "url", "primary", "state", "status", "status_since", "checked_at", "stale", "available", "sessions",
     "slots", "weight", "last_error", "latency_ms", "latencies", "ejected_until", "full_until", "slow_start",
-    "drain_deadline_seconds", "deleted",
+    "drain_deadline_seconds", "registered", "lapsed", "deleted",
 }  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def test_a_replica_as_it_is() -> None:
         "name": "a", "url": "http://a:8000", "primary": True, "state": "active", "status": "healthy", "stale": False,
         "available": True, "sessions": 2, "slots": 3, "weight": 2.0, "last_error": "", "latency_ms": 2.3,
         "latencies": [[1000, 2.3], [1030, None]], "ejected_until": None, "full_until": None, "slow_start": None,
-        "drain_deadline_seconds": None, "deleted": False,
+        "drain_deadline_seconds": None, "registered": False, "lapsed": False, "deleted": False,
     } == found  # fmt: skip
 
 

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from django.core.exceptions import ValidationError
 
-from proxy import census
-from replicas import loading
+from proxy import census, steering
+from replicas import acts, loading
 from replicas.config import parse
 from replicas.models import Replica, ReplicaState
 from replicas.registration import Conflict, Renewals, Wanted, expire, register
@@ -16,6 +16,7 @@ from tests.integration.placing import Process, add_replica
 
 pytestmark = pytest.mark.usefixtures("database")
 
+BY, OTHER = 1, 2  # ids of API tokens
 GPU = Wanted("gpu-1", "http://gpu-1:8000", ttl_seconds=10.0)
 
 
@@ -31,7 +32,7 @@ def state() -> tuple[str, bool]:
 
 
 def test_what_is_not_renewed_is_drained_and_then_removed() -> None:
-    register(GPU)
+    register(GPU, BY)
     renewals = Renewals()
     pass_time(renewals, 0, 9.5)
     assert state() == ("active", False)
@@ -44,20 +45,20 @@ def test_what_is_not_renewed_is_drained_and_then_removed() -> None:
 
 
 def test_a_renewal_in_time_keeps_it() -> None:
-    register(GPU)
+    register(GPU, BY)
     renewals = Renewals()
     for begin in (0, 9, 18):
         pass_time(renewals, begin, 8.5)
-        register(GPU)
+        register(GPU, BY)
     assert state() == ("active", False)
 
 
 def test_a_late_renewal_takes_the_drain_back() -> None:
-    register(GPU)
+    register(GPU, BY)
     renewals = Renewals()
     pass_time(renewals, 0, 12)
     assert state() == ("draining", True)
-    _, new = register(GPU)
+    _, new = register(GPU, BY)
     assert not new
     assert state() == ("active", False)
     pass_time(renewals, 12.5, 9)
@@ -65,17 +66,17 @@ def test_a_late_renewal_takes_the_drain_back() -> None:
 
 
 def test_a_drain_of_an_operators_is_not_taken_back() -> None:
-    register(GPU)
+    register(GPU, BY)
     Replica.objects.update(state=ReplicaState.DRAINING)
     renewals = Renewals()
     pass_time(renewals, 0, 12)
-    register(GPU)
+    register(GPU, BY)
     assert state() == ("draining", False)
 
 
 def test_with_a_live_session_it_stays_to_the_sessions_end() -> None:
     """Removed as an operator removes one: nothing is cut."""
-    made, _ = register(GPU)
+    made, _ = register(GPU, BY)
     made.delete()
     row = add_replica("gpu-1", registered_ttl_seconds=10.0)
     process = Process()
@@ -90,9 +91,9 @@ def test_with_a_live_session_it_stays_to_the_sessions_end() -> None:
 
 def test_a_renewal_that_comes_as_it_lapses_wins() -> None:
     """Compare and set: what the prober has read may be old."""
-    register(GPU)
+    register(GPU, BY)
     stale = list(Replica.objects.all())
-    register(GPU)
+    register(GPU, BY)
     assert expire(stale, []) == []
     assert expire([], stale) == []
     assert state() == ("active", False)
@@ -100,7 +101,7 @@ def test_a_renewal_that_comes_as_it_lapses_wins() -> None:
 
 def test_a_file_that_takes_it_over_as_it_lapses_wins() -> None:
     """What the prober has read is a registration's still; the row is the file's by now."""
-    register(GPU)
+    register(GPU, BY)
     stale = list(Replica.objects.all())
     loading.load(parse("router: {replicas: [{url: http://gpu-1:8000}]}"))
     assert expire(stale, stale) == []
@@ -109,7 +110,7 @@ def test_a_file_that_takes_it_over_as_it_lapses_wins() -> None:
 
 def test_time_in_which_nobody_could_read_counts_for_nothing() -> None:
     """The database was away for an hour: nobody could renew either."""
-    register(GPU)
+    register(GPU, BY)
     renewals = Renewals()
     pass_time(renewals, 0, 5)
     renewals.forget_last_read()
@@ -118,15 +119,15 @@ def test_time_in_which_nobody_could_read_counts_for_nothing() -> None:
 
 
 def test_a_new_prober_begins_to_watch_anew() -> None:
-    register(GPU)
+    register(GPU, BY)
     pass_time(Renewals(), 0, 9)
     pass_time(Renewals(), 9, 9)
     assert state() == ("active", False)
 
 
 def test_what_it_says_of_itself_is_taken_over() -> None:
-    register(GPU)
-    register(dataclasses.replace(GPU, url="http://gpu-1:9000", weight=3.0, max_sessions=5, ttl_seconds=20.0))
+    register(GPU, BY)
+    register(dataclasses.replace(GPU, url="http://gpu-1:9000", weight=3.0, max_sessions=5, ttl_seconds=20.0), BY)
     found = Replica.objects.get()
     assert (found.url, found.weight, found.max_sessions, found.registered_ttl_seconds) == (
         "http://gpu-1:9000",
@@ -135,7 +136,7 @@ def test_what_it_says_of_itself_is_taken_over() -> None:
         20,
     )
     with pytest.raises(ValidationError):
-        register(dataclasses.replace(GPU, weight=0.0))
+        register(dataclasses.replace(GPU, weight=0.0), BY)
 
 
 def test_what_people_made_is_never_watched_or_touched() -> None:
@@ -143,16 +144,47 @@ def test_what_people_made_is_never_watched_or_touched() -> None:
     pass_time(Renewals(), 0, 100)
     assert state() == ("active", False)
     with pytest.raises(Conflict):
-        register(dataclasses.replace(GPU, name="a"))
+        register(dataclasses.replace(GPU, name="a"), BY)
 
 
 def test_a_file_that_names_it_takes_it_over() -> None:
     """From then on it is the file's: it neither lapses nor is overwritten. A dump leaves out what comes by itself."""
-    register(GPU)
+    register(GPU, BY)
     assert "gpu-1" not in loading.dump()
     loading.load(parse("router: {replicas: [{url: http://gpu-1:8000}]}"))
     assert "gpu-1" in loading.dump()
     pass_time(Renewals(), 0, 100)
     assert state() == ("active", False)
     with pytest.raises(Conflict):
-        register(GPU)
+        register(GPU, BY)
+
+
+def test_what_one_token_has_registered_another_does_not_take() -> None:
+    """A stolen token of one server moves no sessions of another's; who may edit may."""
+    register(GPU, BY)
+    moved = dataclasses.replace(GPU, url="http://elsewhere:8000")
+    with pytest.raises(Conflict, match="another token"):
+        register(moved, OTHER)
+    assert Replica.objects.get().url == GPU.url
+    register(moved, OTHER, anybodys=True)
+    found = Replica.objects.get()
+    assert (found.url, found.registered_by) == (moved.url, OTHER)
+
+
+@pytest.mark.parametrize("how", ["steering", "acts", "a queryset", "a save"])
+def test_a_drain_that_an_operator_wants_of_a_lapsed_one_stays(how: str) -> None:
+    """Whoever says what it is to be has taken it over from its lapse: a renewal does not take that back."""
+    register(GPU, BY)
+    pass_time(Renewals(), 0, 12)
+    assert state() == ("draining", True)
+    replica = Replica.objects.get()
+    if how == "steering":
+        assert steering.drain(replica)
+    elif how == "acts":
+        acts.set_state(replica, ReplicaState.DRAINING)
+    elif how == "a queryset":
+        Replica.objects.update(state=ReplicaState.DRAINING)
+    else:
+        replica.save(update_fields=["state"])
+    register(GPU, BY)
+    assert state() == ("draining", False)

@@ -179,3 +179,8 @@ def test_an_operators_own_cookies_go_nowhere(sent: bytes, left: bytes | None) ->
     """Their browser sends them to the stream's address too, for it is the admin's."""
     found = without_ours([(b"cookie", sent)], ("sessionid", "csrftoken"))
     assert found == ([(b"cookie", left)] if left is not None else [])
+
+
+def test_what_is_quoted_without_end_is_dropped() -> None:
+    """Nobody quotes so often in good faith, and a replica may unquote as often."""
+    assert without_tickets(b"a=%25252525&b=%252525&c=1") == b"b=%252525&c=1"

@@ -28,6 +28,7 @@ export function marksOf(row, now) {
   const marks = [];
   if (row.deleted) return [["deleted", "deleted"]];
   marks.push([row.status, `status-${row.status}`]);
+  if (row.registered) marks.push([row.lapsed ? "lapsed" : "registered", "registered"]);
   if (row.state !== "active") marks.push([row.state, `state-${row.state}`]);
   if (row.stale) marks.push(["stale", "stale"]);
   if (isEjected(row, now)) marks.push([`ejected · ${span(row.ejected_until - now)}`, "ejected"]);
