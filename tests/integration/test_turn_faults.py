@@ -89,9 +89,10 @@ def test_wherever_it_is_stopped_the_server_knows_that_it_thinks() -> None:
     with psycopg.connect(**config, autocommit=True) as watcher:
 
         def look(frame: FrameType, event: str, argument: object) -> None:
+            # One look is not enough to tell: what a server waits for is read later than its state.
             deadline = time.monotonic() + 2
             while (state := watcher.execute(HOLDER).fetchone()) is not None and state[0] == "active":
-                if state[1] == "ClientRead" or time.monotonic() > deadline:
+                if time.monotonic() > deadline:
                     raise AssertionError(f"{state} at {frame.f_code.co_qualname}")
             if state is not None:
                 places.append(frame.f_code.co_name)
