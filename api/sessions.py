@@ -133,6 +133,19 @@ async def events(request: HttpRequest, wanted: Query[EventsWanted]) -> Any:
     return await in_time(work)
 
 
+@router.get("/events/{id}", response=Event, auth=may(Scope.READ), tags=["events"], summary="One change of health")
+async def event(request: HttpRequest, id: int) -> Any:
+    caller(request).require("replicas.view_healthtransition", "replicas.change_replica")
+
+    def work() -> dict[str, Any]:
+        found = HealthTransition.objects.select_related("replica").filter(pk=id).first()
+        if found is None:
+            raise Problem(404, "There is no such event (any more).")
+        return _event(found)
+
+    return await in_time(work)
+
+
 def _event(row: HealthTransition) -> dict[str, Any]:
     return {
         "id": row.pk, "at": row.at, "replica": row.replica.name, "replica_id": row.replica_id,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from tests import canaries
+from tests.isolation import VAR_DIR
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
+SQLITE = "router.sqlite3"  # in a router's var folder
 FOREIGN = ("ROUTER_", "DATABASE_", "REDIS_", "LOG_")
 
 
@@ -43,6 +47,22 @@ def manage(var: Path, *arguments: str, check: bool = True, **settings: Any) -> s
     if check and done.returncode:
         raise AssertionError(f"manage.py {' '.join(arguments)} exited {done.returncode}:\n{done.stdout}{done.stderr}")
     return done
+
+
+def migrated(var: Path, **settings: Any) -> None:
+    """The tables of the router that has `var` and `settings`. SQLite's are a copy of those that were made first."""
+    if "DATABASE_URL" in settings:
+        manage(var, "migrate", "--verbosity", "0", **settings)
+    elif not (var / SQLITE).exists():
+        shutil.copyfile(_first_migrated(), var / SQLITE)
+
+
+@functools.cache
+def _first_migrated() -> Path:
+    var = Path(VAR_DIR, "migrated")
+    var.mkdir()
+    manage(var, "migrate", "--verbosity", "0")
+    return var / SQLITE
 
 
 @dataclass

@@ -27,7 +27,7 @@ from replicas.models import PlacementRecord, Replica, ReplicaHealth, RouterSetti
 from routerproject.databases import from_url
 from tests.acceptance.servers import APPLICATION, Router
 from tests.ports import free_port
-from tests.processes import BIN, manage, running
+from tests.processes import BIN, SQLITE, migrated, running
 from tests.slotted_replica import SlottedReplica
 
 T = TypeVar("T")
@@ -45,9 +45,9 @@ class Cluster:
         self._numbers = itertools.count()
         self._running = contextlib.ExitStack()
         url = settings.get("DATABASE_URL")
-        ours = from_url(url) if url else {"NAME": str(var / "router.sqlite3")}
+        ours = from_url(url) if url else {"NAME": str(var / SQLITE)}
         self._database = connections.databases["default"] | ours
-        manage(var, "migrate", "--verbosity", "0", **settings)
+        migrated(var, **settings)
 
     # --- processes ---
 
@@ -63,7 +63,7 @@ class Cluster:
         line = [*through, str(BIN / "daphne"), *endpoint, APPLICATION]
         name, fds = f"router-{next(self._numbers)}", [] if fd is None else [fd]
         process = self._running.enter_context(running(name, line, self.var, fds, **self.settings | settings))
-        router = Router("daphne", port, process, self.var / "router.sqlite3", self._blocker)
+        router = Router("daphne", port, process, self.var / SQLITE, self._blocker)
         self.routers.append(router)
         if ready:
             self._wait_ready(router)

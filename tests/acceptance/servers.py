@@ -20,7 +20,7 @@ from pytest_django.plugin import DjangoDbBlocker
 
 from replicas.models import Replica, ReplicaHealth, RouterSettings
 from tests.ports import free_port
-from tests.processes import BIN, Running, manage, running
+from tests.processes import BIN, SQLITE, Running, migrated, running
 
 MAX_MESSAGE_BYTES = 48 * 1024 * 1024
 
@@ -99,12 +99,12 @@ def running_router(
 
     `options` go to the server too; `command` is one to take instead, for other endpoints than a port.
     """
-    manage(var, "migrate", "--verbosity", "0", **settings)
+    migrated(var, **settings)
     port = free_port()
     program, *arguments = [part.format(port=port) for part in command or COMMANDS[server]]
     line = [str(BIN / program), *arguments, *options, APPLICATION]
     with running(server, line, var, pass_fds, **settings) as process:
-        router = Router(server, port, process, var / "router.sqlite3", blocker)
+        router = Router(server, port, process, var / SQLITE, blocker)
         if command:
             yield router
             return

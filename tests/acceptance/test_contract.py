@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.ports import free_port
-from tests.processes import BIN, Running, manage, managing, running, wait_until
+from tests.processes import BIN, Running, manage, managing, migrated, running, wait_until
 
 INIT = {"type": "session_init_v2", "curated_prompts": ["a fox in the snow"], "stream_mode": "av_fmp4"}
 HEALTH = "  health_check: {path: /readyz, interval_seconds: 0.3, timeout_seconds: 1, failure_threshold: 2}\n"
@@ -74,7 +74,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
         f"    - {{url: 'http://127.0.0.1:{ports['a']}/', name: a, primary: true}}\n"
         f"    - {{url: 'http://127.0.0.1:{ports['b']}', name: b}}\n" + HEALTH
     )
-    manage(tmp_path, "migrate", "--verbosity", "0")
+    migrated(tmp_path)
     manage(tmp_path, "loadreplicas", str(file))
     command = [str(BIN / "daphne"), "-b", "127.0.0.1", "-p", str(port), "routerproject.asgi:application"]
     with contextlib.ExitStack() as stack:

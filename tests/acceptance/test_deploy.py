@@ -25,7 +25,7 @@ from proxy.ledger import usual_folder
 from tests.acceptance.servers import APPLICATION, running_router
 from tests.fake_replica import fake_replica
 from tests.ports import free_in_a_hundred, free_port
-from tests.processes import BIN, ROOT, Running, manage, running, wait_until
+from tests.processes import BIN, ROOT, Running, manage, migrated, running, wait_until
 from tests.scraping import scrape
 
 CONFIGURATION = ROOT / "deploy" / "supervisor" / "supervisord.conf"
@@ -54,7 +54,7 @@ def sessions_of(processes: set[int]) -> Counter[int]:
 async def test_two_processes_share_a_socket_and_one_of_them_may_die(tmp_path: Path) -> None:
     """Both take clients; one that is killed takes its own sessions with it, and comes back; SIGTERM ends all."""
     port = free_port()
-    manage(tmp_path, "migrate", "--verbosity", "0")
+    migrated(tmp_path)
     async with fake_replica() as replica:
         file = tmp_path / "replicas.yaml"
         file.write_text(f"router:\n  replicas:\n    - url: {replica.url}\n  health_check: {{interval_seconds: 0.3}}\n")

@@ -20,7 +20,7 @@ from tests.acceptance.cluster import Cluster, running_cluster
 from tests.acceptance.visitors import leave_all, served, visitor
 from tests.fake_replica import fake_replica
 from tests.ports import free_port
-from tests.processes import manage, managing, wait_until
+from tests.processes import manage, managing, migrated, wait_until
 from tests.raw import Peer, raw_client
 from tests.scraping import scrape, scrape_all
 from tests.slotted_replica import ASSIGNED, LEAVE, slotted_replica, slotted_replicas
@@ -201,7 +201,7 @@ async def test_failed_attempts_are_counted(observed: Observed) -> None:
 async def test_a_prober_serves_its_own(tmp_path: Path) -> None:
     """Probes by result, changes of status, the lease; nothing of sessions."""
     port, dead = free_port(), free_port()
-    manage(tmp_path, "migrate", "--verbosity", "0")
+    migrated(tmp_path)
     async with fake_replica() as replica:
         file = tmp_path / "replicas.yaml"
         file.write_text(

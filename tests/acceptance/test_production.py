@@ -16,7 +16,7 @@ from tests.acceptance.test_sessions import ended_with, rest_of
 from tests.backing_servers import Postgres
 from tests.fake_replica import fake_replica
 from tests.ports import free_port
-from tests.processes import BIN, manage, managing, running, wait_until
+from tests.processes import BIN, manage, managing, migrated, running, wait_until
 
 
 async def test_a_fleet_on_postgresql_and_redis(postgres: Postgres, redis_url: str, tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ async def test_a_fleet_on_postgresql_and_redis(postgres: Postgres, redis_url: st
     port = free_port()
     settings = {"DATABASE_URL": postgres.url, "REDIS_URL": redis_url}
     daphne = [str(BIN / "daphne"), "-p", str(port), "routerproject.asgi:application"]
-    await asyncio.to_thread(manage, tmp_path, "migrate", "--verbosity", "0", **settings)
+    await asyncio.to_thread(migrated, tmp_path, **settings)
 
     async with fake_replica() as replica:
         file = tmp_path / "replicas.yaml"

@@ -51,7 +51,7 @@ def test_a_token_that_is_no_good_any_more(fields: dict[str, Any]) -> None:
 
 NEEDED = {
     ("GET", "/replicas"): "read", ("GET", "/replicas/a"): "read", ("GET", "/sessions"): "read",
-    ("GET", "/queue"): "read", ("GET", "/events"): "read",
+    ("GET", "/queue"): "read", ("GET", "/events"): "read", ("GET", "/events/0"): "read",
     ("POST", "/replicas/a/drain"): "operate", ("POST", "/replicas/a/activate"): "operate",
     ("POST", "/replicas/a/probe"): "operate", ("POST", f"/sessions/{'0' * 32}/disconnect"): "operate",
     ("POST", "/replicas"): "edit", ("PATCH", "/replicas/a"): "edit", ("POST", "/replicas/a/disable"): "edit",
@@ -272,6 +272,9 @@ def test_a_growing_table_is_polled_without_a_gap() -> None:
     rest = api("GET", f"/events?limit=4&cursor={newest['next']}").json()
     assert [each["id"] for each in newest["items"] + rest["items"]] == seen[::-1]
     assert rest["next"] is None
+    assert api("GET", f"/events/{seen[0]}").json() == rest["items"][-1]
+    problem(api("GET", f"/events/{seen[-1] + 1}"), 404)
+    problem(api("GET", f"/events/{2**63}"), 404)
     problem(api("GET", "/events?cursor=x"), 422)
     problem(api("GET", "/events?limit=0"), 422)
 
@@ -322,5 +325,5 @@ def test_its_description_names_every_operation(client: Client) -> None:
         for method, operation in item.items()
         if operation["security"]
     }
-    wanted = {(method, re.sub("/(a|self|0{32})(?=/|$)", "/x", path)) for method, path in NEEDED}
+    wanted = {(method, re.sub("/(a|self|0|0{32})(?=/|$)", "/x", path)) for method, path in NEEDED}
     assert operations == wanted | {("POST", "/tickets"), ("GET", "/sessions/x")}

@@ -15,14 +15,14 @@ import pytest
 
 from tests.integration.http_servers import answering, hangs, http_server
 from tests.ports import free_port
-from tests.processes import Running, manage, managing
+from tests.processes import Running, manage, managing, migrated
 
 FAST = "  health_check: {interval_seconds: 0.2, timeout_seconds: 1, failure_threshold: 2, recovery_threshold: 2}\n"
 
 
 @pytest.fixture
 def var(tmp_path: Path) -> Path:
-    manage(tmp_path, "migrate", "--verbosity", "0")
+    migrated(tmp_path)
     return tmp_path
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from tests.integration.http_servers import http_server
 from tests.integration.test_prober import Table, load, until, working
-from tests.processes import manage, managing
+from tests.processes import managing, migrated
 
 HOURLY = "  health_check: {interval_seconds: 3600, timeout_seconds: 1, failure_threshold: 1, recovery_threshold: 1}\n"
 
 
 async def test_a_probe_that_is_asked_for_comes_at_once(tmp_path: Path) -> None:
     """Once for each wish, whatever the interval is; its result counts like any other, and is drawn."""
-    manage(tmp_path, "migrate", "--verbosity", "0")
+    migrated(tmp_path)
     table = Table(tmp_path)
     async with http_server() as asked, http_server() as other:
         await load(tmp_path, asked.url, other.url, rest=HOURLY)
@@ -35,7 +35,7 @@ async def test_a_probe_that_is_asked_for_comes_at_once(tmp_path: Path) -> None:
 
 async def test_a_new_prober_takes_no_old_wish_for_a_new_one(tmp_path: Path) -> None:
     """It probes all once, as always; and goes on with the latencies that it finds."""
-    manage(tmp_path, "migrate", "--verbosity", "0")
+    migrated(tmp_path)
     table = Table(tmp_path)
     async with http_server() as server:
         await load(tmp_path, server.url, rest=HOURLY)

@@ -15,7 +15,7 @@ from django.db import OperationalError
 from replicas import database
 from replicas.database import Database
 from tests.backing_servers import Postgres
-from tests.processes import manage, managing
+from tests.processes import managing, migrated
 
 
 async def test_work_that_hangs_is_a_fault_and_the_next_gets_another_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ async def test_a_database_answers_again_when_it_does_what_failed(caplog: pytest.
 
 def test_a_frozen_postgres_is_named_and_holds_up_no_end(tmp_path: Path, postgres: Postgres) -> None:
     """Its connections stay open and say nothing: the prober says so, works on, and ends when it is told to."""
-    manage(tmp_path, "migrate", "--verbosity", "0", DATABASE_URL=postgres.url)
+    migrated(tmp_path, DATABASE_URL=postgres.url)
     with managing("prober", ["runhealthchecks"], tmp_path, DATABASE_URL=postgres.url) as prober:
         prober.wait_for("holds the lease and works")
         postgres.freeze()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.ports import free_port
-from tests.processes import BIN, ROOT, environment, manage, running
+from tests.processes import BIN, ROOT, environment, manage, migrated, running
 
 WRONG = {
     "SECRET_KEY": ("short", "50 or more"),
@@ -146,7 +146,7 @@ def test_cookies_are_for_https_and_this_host_alone(tmp_path: Path) -> None:
 def address(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
     """A router as after `make install` and `manage.py migrate` alone: nothing collected, DEBUG off."""
     var, port = tmp_path_factory.mktemp("start"), free_port()
-    manage(var, "migrate", "--verbosity", "0")
+    migrated(var)
     command = [str(BIN / "daphne"), "-p", str(port), "routerproject.asgi:application"]
     with running("daphne", command, var, LOG_FORMAT="json") as process:
         process.wait_until(lambda: _answers(f"http://localhost:{port}/livez"))

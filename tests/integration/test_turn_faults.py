@@ -25,7 +25,7 @@ from proxy.settling import settle
 from proxy.turn import Asked, brief_turn, turn
 from replicas.passive import Outcome
 from tests.databases import apart, empty
-from tests.integration.clients import Client, db, until_db
+from tests.integration.clients import Client, db, until, until_db
 from tests.integration.placing import Process, add_replica, configure, ending, new_claim, row
 from tests.processes import wait_until
 
@@ -244,7 +244,9 @@ def _rename(table: str, to: str) -> None:
         cursor.execute(f"ALTER TABLE {table} RENAME TO {to}")
 
 
-async def test_an_ending_outlasts_a_table_that_is_away_for_a_moment(placement: Placement) -> None:
+async def test_an_ending_outlasts_a_table_that_is_away_for_a_moment(
+    placement: Placement, caplog: pytest.LogCaptureFixture
+) -> None:
     """As while a database is restored: Django calls it a ProgrammingError, and it is not the session's."""
     await db(add_replica)
     client = Client(placement)
@@ -252,7 +254,7 @@ async def test_an_ending_outlasts_a_table_that_is_away_for_a_moment(placement: P
     await db(_rename, "proxy_session", "elsewhere")
     try:
         placement.ended(ending(client.claim, code=4001))
-        await asyncio.sleep(1)  # the fault itself
+        await until(lambda: "the database does not answer" in caplog.text, 10)
     finally:
         await db(_rename, "elsewhere", "proxy_session")
     await until_db(lambda: row(client.claim).ended_at is not None, 15)
