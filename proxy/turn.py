@@ -18,9 +18,7 @@ from typing import Any, cast
 from django.conf import settings
 from django.db import Error as DatabaseFault
 from django.db import OperationalError, connection, transaction
-from psycopg.errors import LockNotAvailable, QueryCanceled
 
-from proxy.pipeline import in_sets
 from replicas.database import DEADLINE_SECONDS
 from replicas.worker import given_up
 
@@ -35,6 +33,9 @@ SELECT pg_terminate_backend(pid) FROM pg_stat_activity JOIN pg_locks USING (pid)
 WHERE locktype = 'advisory' AND granted AND (classid, objid, objsubid) = (%s, %s, 1)
 AND pg_database.datname = current_database() AND xact_start < clock_timestamp() - %s * interval '1 second'
 """
+
+# SQLSTATE of who has waited in vain: lock_not_available, query_canceled.
+WAITED_IN_VAIN = ("55P03", "57014")
 
 # Of each process one waits in the kernel's line. It cannot be interrupted: were it given up and another came after it,
 # and another, each would be a thread and a descriptor for as long as a turn stands still.
@@ -65,6 +66,8 @@ def brief_turn() -> Iterator[None]:
     `refuse_what_was_given_up`, after rows were read.
     """
     if connection.vendor == "postgresql":
+        from proxy.pipeline import in_sets  # with SQLite alone psycopg is not loaded
+
         connection.ensure_connection()
         in_sets(connection.connection)
         with (
@@ -97,7 +100,7 @@ def _evicting() -> Iterator[None]:
     try:
         yield
     except OperationalError as fault:
-        if isinstance(fault.__cause__, (QueryCanceled, LockNotAvailable)):  # else the server has other troubles
+        if getattr(fault.__cause__, "sqlstate", None) in WAITED_IN_VAIN:  # else the server has other troubles
             with contextlib.suppress(DatabaseFault), connection.cursor() as cursor:
                 cursor.execute(EVICT, [*divmod(ADVISORY_LOCK, 2**32), DEADLINE_SECONDS])
         raise

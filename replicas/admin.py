@@ -24,9 +24,7 @@ from replicas.admin_forms import ReplicaForm, SinceShownAdmin
 from replicas.admin_health import StatusFilter, TransitionInline
 from replicas.admin_log import NOTHING, from_to
 from replicas.admin_sessions import SessionsAdmin
-from replicas.health import ProbeResult
 from replicas.models import HealthTransition, Replica, ReplicaState, RouterSettings
-from replicas.probe import Report, http_client, probe
 
 MAX_PROBE_NOW_SECONDS = 10.0  # an operator waits for the answer, and with them the thread that serves the admin
 
@@ -226,7 +224,8 @@ class ReplicaAdmin(HealthSection, SessionsAdmin, SinceShownAdmin):
                 self.message_user(request, f"Probed {replica}: it failed ({result.error}).", messages.WARNING)
 
 
-async def _probe_all(urls: list[str], plan: RouterSettings) -> list[tuple[ProbeResult, Report]]:
-    timeout = min(plan.timeout_seconds, MAX_PROBE_NOW_SECONDS)
+async def _probe_all(urls: list[str], plan: RouterSettings) -> list[Any]:
+    from replicas.probe import http_client, probe_all  # with httpx, for which no other command is to wait
+
     async with http_client() as client:
-        return await asyncio.gather(*(probe(client, url, plan.health_path, timeout) for url in urls))
+        return await probe_all(client, urls, plan.health_path, min(plan.timeout_seconds, MAX_PROBE_NOW_SECONDS))

@@ -17,7 +17,7 @@ from replicas.database import Database
 from replicas.health import HEALTHY
 from replicas.lease import Lease, LeaseLost, own_name
 from replicas.models import Replica
-from replicas.probe import http_client, probe
+from replicas.probe import http_client, probe_all
 from replicas.prober import read_plan
 from replicas.record import Known, Record, write
 
@@ -49,9 +49,8 @@ async def probe_once() -> OnceResult:
         holder = await _lease_holder(database, lease)
         plan, replicas = await database(lambda: read_plan(None))  # after the lease: no older than the last write
         probed = {r.pk: record.add(r) for r in replicas if r.state != Replica.State.DISABLED}
-        found = await asyncio.gather(
-            *(probe(client, known.url, plan.path, plan.timeout_seconds) for known in probed.values())
-        )
+        urls = [known.url for known in probed.values()]
+        found = await probe_all(client, urls, plan.path, plan.timeout_seconds)
         for known, (result, report) in zip(probed.values(), found, strict=True):
             record.observe(known, result, report, plan.thresholds)
         written = await _write(database, lease, record)

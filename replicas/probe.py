@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +82,13 @@ async def probe(client: httpx.AsyncClient, url: str, path: str, timeout_seconds:
         took = time.perf_counter() - started
     latency_ms = None if error else took * 1000
     return ProbeResult(timezone.now(), not error, latency_ms, error[:MAX_ERROR_CHARACTERS]), report
+
+
+async def probe_all(
+    client: httpx.AsyncClient, urls: Iterable[str], path: str, timeout_seconds: float
+) -> list[tuple[ProbeResult, Report]]:
+    """`probe` each, all at once."""
+    return await asyncio.gather(*(probe(client, url, path, timeout_seconds) for url in urls))
 
 
 async def _ask(client: httpx.AsyncClient, url: str, timeout_seconds: float) -> tuple[str, Report]:

@@ -12,10 +12,11 @@ from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 
-START = "router"  # the tag of the checks that the server's start depends on
+# Tags of the checks that something's start depends on: any command's of ours, and a server's.
+COMMAND, START = "settings", "router"
 
 
-@checks.register(START)
+@checks.register(COMMAND, START)
 def settings_are_usable(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
     return [checks.Error(str(problem), id="router.E001") for problem in settings.ENVIRONMENT.problems]
 

@@ -11,6 +11,7 @@ from pytest_django.plugin import DjangoDbBlocker
 
 from tests.acceptance import scenes
 from tests.acceptance.certificates import AUTHORITY
+from tests.acceptance.fleet import Fleet, running_fleet
 from tests.acceptance.pages import ARGUMENTS
 from tests.acceptance.servers import Router, running_router
 from tests.acceptance.stage import Stage, staged
@@ -87,6 +88,19 @@ def own_router(router_settings: dict[str, str], tmp_path: Path, django_db_blocke
     """A router on daphne of the test's own, with the settings that it names."""
     with running_router("daphne", tmp_path, django_db_blocker, **router_settings) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def standing_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with running_fleet(tmp_path_factory.mktemp("fleet")) as found:
+        yield found
+
+
+@pytest.fixture
+def fleet(standing_fleet: Fleet) -> Fleet:
+    """The whole house, as it was at first; shared by a module's tests."""
+    standing_fleet.mend()
+    return standing_fleet
 
 
 @pytest.fixture

@@ -20,8 +20,13 @@ async def is_flawless(page: Page) -> None:
     """axe finds nothing at all, and nothing sticks out at the side."""
     found = await Axe().run(page)
     assert [(v["id"], [n["html"] for n in v["nodes"]]) for v in found.response["violations"]] == []
+    await fits(page)
+
+
+async def fits(page: Page) -> None:
+    """Nothing sticks out at the side."""
     width = await page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    assert width[0] <= width[1]
+    assert width[0] <= width[1], f"{page.url}: {width}"
 
 
 async def until(ask: Callable[[], Awaitable[Any]], what: str, timeout: float = 30) -> None:
@@ -55,5 +60,4 @@ async def is_sound(page: Page, but_for: Sequence[str] = ()) -> None:
         if not any(part in node["html"] for part in but_for)
     ]
     assert serious == [], f"{page.url}: {serious}"
-    width = await page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
-    assert width[0] <= width[1], f"{page.url}: {width}"
+    await fits(page)

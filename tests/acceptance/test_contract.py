@@ -6,105 +6,14 @@ The story of a day: load a file, stream, kill the primary, see the next session 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import signal
-import urllib.error
-import urllib.request
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.ports import free_port
-from tests.processes import BIN, Running, manage, managing, migrated, running, wait_until
-
-INIT = {"type": "session_init_v2", "curated_prompts": ["a fox in the snow"], "stream_mode": "av_fmp4"}
-HEALTH = "  health_check: {path: /readyz, interval_seconds: 0.3, timeout_seconds: 1, failure_threshold: 2}\n"
-
-
-@dataclass
-class Fleet:
-    """Two demo replicas, a prober and a router, all real; `a` is the primary."""
-
-    var: Path
-    port: int
-    ports: dict[str, int]
-    stack: contextlib.ExitStack
-    replicas: dict[str, Running]
-    router: Running
-    prober: Running
-
-    def get(self, path: str) -> tuple[int, dict[str, Any]]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as refused:
-            with refused:
-                return refused.code, json.load(refused)
-
-    def statuses(self) -> dict[str, str]:
-        return {replica["name"]: replica["status"] for replica in self.get("/status")[1]["replicas"]}
-
-    def start_replica(self, name: str, *options: str) -> None:
-        arguments = ["rundemoreplica", "--name", name, "--port", str(self.ports[name]), "--segment-seconds", "0.5"]
-        self.replicas[name] = self.stack.enter_context(managing(f"replica-{name}", [*arguments, *options], self.var))
-
-    def wait_for_status(self, **expected: str) -> None:
-        wait_until(lambda: expected.items() <= self.statuses().items(), 20, f"{expected}")
-
-    @contextlib.asynccontextmanager
-    async def session(self) -> AsyncIterator[ClientConnection]:
-        async with connect(f"ws://127.0.0.1:{self.port}/v1/stream", max_size=None, proxy=None) as connection:
-            with contextlib.suppress(ConnectionClosed):  # the router may have said all that it has to say
-                await connection.send(json.dumps(INIT))
-            yield connection
-
-
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    port, ports = free_port(), {"a": free_port(), "b": free_port()}
-    file = tmp_path / "replicas.yaml"
-    file.write_text(
-        f"router:\n  port: {port}\n  replicas:\n"
-        f"    - {{url: 'http://127.0.0.1:{ports['a']}/', name: a, primary: true}}\n"
-        f"    - {{url: 'http://127.0.0.1:{ports['b']}', name: b}}\n" + HEALTH
-    )
-    migrated(tmp_path)
-    manage(tmp_path, "loadreplicas", str(file))
-    command = [str(BIN / "daphne"), "-b", "127.0.0.1", "-p", str(port), "routerproject.asgi:application"]
-    with contextlib.ExitStack() as stack:
-        router = stack.enter_context(running("router", command, tmp_path))
-        prober = stack.enter_context(managing("prober", ["runhealthchecks"], tmp_path))
-        fleet = Fleet(tmp_path, port, ports, stack, {}, router, prober)
-        fleet.start_replica("a")
-        fleet.start_replica("b")
-        router.wait_until(lambda: _try(lambda: fleet.statuses()) == {"a": "healthy", "b": "healthy"})
-        yield fleet
-
-
-def _try(ask: Any) -> Any:
-    with contextlib.suppress(OSError, KeyError):  # not yet, or its database is busy with the other processes' starts
-        return ask()
-    return None
-
-
-async def next_message(connection: ClientConnection, kind: str) -> dict[str, Any]:
-    """The next message of that type; others, and video, are passed over."""
-    async with asyncio.timeout(20):
-        while True:
-            received = await connection.recv()
-            if isinstance(received, str) and (message := json.loads(received))["type"] == kind:
-                return message
-
-
-async def replica_of(connection: ClientConnection) -> str:
-    gpu: str = (await next_message(connection, "gpu_assigned"))["gpu_id"]
-    return gpu.partition("/")[0]
+from tests.acceptance.fleet import Fleet, next_message, replica_of
+from tests.processes import manage, wait_until
 
 
 async def test_a_session_streams_in_the_contracts_order(fleet: Fleet) -> None:
@@ -131,7 +40,7 @@ async def test_the_primary_killed_comes_back(fleet: Fleet) -> None:
     async with fleet.session() as first:
         assert await replica_of(first) == "a"
         await next_message(first, "ltx2_segment_complete")
-        fleet.replicas["a"].process.kill()
+        fleet.kill("a")
         error = await next_message(first, "error")
         assert (error["code"], error["retryable"]) == ("worker_failed", True)
         with pytest.raises(ConnectionClosed):
@@ -149,7 +58,7 @@ async def test_the_primary_killed_comes_back(fleet: Fleet) -> None:
 
 async def test_a_warming_server_gets_no_session(fleet: Fleet) -> None:
     """`/readyz` answers 200 with "warming": the original router sent it sessions (A7.8, faults.md 38)."""
-    fleet.replicas["a"].process.kill()
+    fleet.kill("a")
     await asyncio.to_thread(fleet.wait_for_status, a="unhealthy")
     fleet.start_replica("a", "--warmup", "3600")
     await asyncio.to_thread(fleet.replicas["a"].wait_for, "listening")
@@ -173,8 +82,7 @@ async def test_a_client_waits_in_the_line_where_every_replica_is_full(fleet: Fle
 
 async def test_all_down_is_said_within_a_second(fleet: Fleet) -> None:
     """gpu_unavailable and 1013; /readyz says what is missing."""
-    for replica in fleet.replicas.values():
-        replica.process.kill()
+    fleet.kill("a", "b")
     await asyncio.to_thread(fleet.wait_for_status, a="unhealthy", b="unhealthy")
     loop = asyncio.get_running_loop()
     started = loop.time()
@@ -204,7 +112,7 @@ async def test_without_a_prober_the_last_word_stands(fleet: Fleet, number: int) 
     assert (status, answer["status"], answer["replicas"]["available"]) == (200, "ready", 2)
     async with fleet.session() as connection:
         assert await replica_of(connection) == "a"
-    fleet.replicas["a"].process.kill()
+    fleet.kill("a")
     async with fleet.session() as connection:  # nobody has noticed: it is found out by trying
         assert await replica_of(connection) == "b"
     assert fleet.statuses() == {"a": "healthy", "b": "healthy"}
@@ -212,15 +120,18 @@ async def test_without_a_prober_the_last_word_stands(fleet: Fleet, number: int) 
 
 async def test_no_log_holds_a_prompt_or_a_query(fleet: Fleet) -> None:
     """One line when a session opens, one when it ends; what the client said is not in them."""
-    async with connect(f"ws://127.0.0.1:{fleet.port}/v1/stream?token=s3cret", proxy=None) as connection:
-        await connection.send(json.dumps(INIT))
+    before = len(fleet.router.log)
+
+    def log() -> str:
+        return fleet.router.log[before:]
+
+    async with fleet.session("?token=s3cret") as connection:
         await next_message(connection, "ltx2_segment_complete")
-    await asyncio.to_thread(wait_until, lambda: " ended: " in fleet.router.log)
-    log = fleet.router.log
-    assert "s3cret" not in log
-    assert "fox" not in log
-    (opened,) = [line for line in log.splitlines() if " opened: " in line]
-    (ended,) = [line for line in log.splitlines() if " ended: " in line]
+    await asyncio.to_thread(wait_until, lambda: " ended: " in log())
+    assert "s3cret" not in fleet.router.log
+    assert "fox" not in fleet.router.log
+    (opened,) = [line for line in log().splitlines() if " opened: " in line]
+    (ended,) = [line for line in log().splitlines() if " ended: " in line]
     assert "client=127.0.0.1:" in opened
     for part in ("replica=a", "by=client", "code=1000", "seconds=", "placed_after=", "frames_up=1", "bytes_down="):
         assert part in ended

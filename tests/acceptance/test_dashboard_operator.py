@@ -9,14 +9,14 @@ from playwright.async_api import Page, expect
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
+from tests.acceptance.fleet import Fleet, next_message
 from tests.acceptance.pages import is_flawless
-from tests.acceptance.test_contract import Fleet, fleet, next_message  # noqa: F401  (a fixture)
 from tests.acceptance.test_player import log_in
 
 VERDICT_SECONDS = 2.0  # issue: the page says so within this of the prober's verdict
 
 
-async def sit_down(fleet: Fleet, page: Page) -> dict[str, str]:  # noqa: F811
+async def sit_down(fleet: Fleet, page: Page) -> dict[str, str]:
     """Sign in and open the dashboard, live; gives the selector of each replica by its name."""
     await log_in(fleet, page)
     await page.goto(f"http://localhost:{fleet.port}/dashboard/")
@@ -36,7 +36,7 @@ async def act(page: Page, row: str, word: str) -> None:
     await expect(page.locator("#dialog [type=submit]")).to_be_enabled()
 
 
-async def test_a_replica_is_drained_and_taken_back(fleet: Fleet, page: Page) -> None:  # noqa: F811
+async def test_a_replica_is_drained_and_taken_back(fleet: Fleet, page: Page) -> None:
     """What it will do is said first; its session goes on, the next goes elsewhere, and “1 left” becomes none."""
     rows = await sit_down(fleet, page)
     async with fleet.session() as first:
@@ -59,7 +59,7 @@ async def test_a_replica_is_drained_and_taken_back(fleet: Fleet, page: Page) -> 
     await page.wait_for_selector("#verdict[data-level=good]")
 
 
-async def test_another_replica_becomes_the_primary(fleet: Fleet, page: Page) -> None:  # noqa: F811
+async def test_another_replica_becomes_the_primary(fleet: Fleet, page: Page) -> None:
     """The mark moves on the page, and the next session goes there."""
     rows = await sit_down(fleet, page)
     await act(page, rows["b"], "Make primary")
@@ -72,11 +72,10 @@ async def test_another_replica_becomes_the_primary(fleet: Fleet, page: Page) -> 
         assert (await next_message(connection, "gpu_assigned"))["gpu_id"] == "b/gpu0"
 
 
-async def test_a_killed_replica_is_news_within_two_seconds(fleet: Fleet, page: Page) -> None:  # noqa: F811
+async def test_a_killed_replica_is_news_within_two_seconds(fleet: Fleet, page: Page) -> None:
     """Of the prober's verdict: its row, the first line, and its history; and all is well when it is back."""
     rows = await sit_down(fleet, page)
-    fleet.replicas["a"].process.kill()
-    fleet.replicas["a"].process.wait()
+    fleet.kill("a")
     await asyncio.to_thread(fleet.wait_for_status, a="unhealthy")
     patience = VERDICT_SECONDS * 1000
     await page.wait_for_selector(f"{rows['a']} .status-unhealthy", timeout=patience)
@@ -92,7 +91,7 @@ async def test_a_killed_replica_is_news_within_two_seconds(fleet: Fleet, page: P
     await page.wait_for_selector("#verdict[data-level=good]", timeout=20_000)
 
 
-async def test_a_stopped_prober_is_a_red_line(fleet: Fleet, page: Page) -> None:  # noqa: F811
+async def test_a_stopped_prober_is_a_red_line(fleet: Fleet, page: Page) -> None:
     """And its last word stands."""
     rows = await sit_down(fleet, page)
     fleet.prober.process.kill()
@@ -102,7 +101,7 @@ async def test_a_stopped_prober_is_a_red_line(fleet: Fleet, page: Page) -> None:
 
 
 @pytest.mark.parametrize("size", [(1440, 900), (360, 800)], ids=["desk", "phone"])
-async def test_a_disconnected_client_hears_why(fleet: Fleet, page: Page, size: tuple[int, int]) -> None:  # noqa: F811
+async def test_a_disconnected_client_hears_why(fleet: Fleet, page: Page, size: tuple[int, int]) -> None:
     """1012 with the operator's words; and the table explains how the session ended."""
     await page.set_viewport_size({"width": size[0], "height": size[1]})
     await sit_down(fleet, page)
@@ -119,7 +118,7 @@ async def test_a_disconnected_client_hears_why(fleet: Fleet, page: Page, size: t
         assert closed.value.rcvd is not None
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1012, "maintenance at three")
     await page.click("#sessions-state label:has-text('Ended')")
-    await expect(page.locator("#sessions-body .sentence")).to_contain_text("maintenance at three")
+    await expect(page.locator("#sessions-body .sentence").first).to_contain_text("maintenance at three")
 
 
 async def to_the_end(connection: ClientConnection) -> None:
@@ -127,6 +126,6 @@ async def to_the_end(connection: ClientConnection) -> None:
         await connection.recv()
 
 
-async def test_who_is_not_staff_is_sent_to_the_sign_in(fleet: Fleet, page: Page) -> None:  # noqa: F811
+async def test_who_is_not_staff_is_sent_to_the_sign_in(fleet: Fleet, page: Page) -> None:
     await page.goto(f"http://localhost:{fleet.port}/dashboard/")
     assert page.url.endswith("/admin/login/?next=/dashboard/")

@@ -108,6 +108,10 @@ class Idle(asyncio.Protocol):
         if self.head.endswith(b"begin") and not self.open.done():
             self.open.set_result(None)
 
+    def connection_lost(self, fault: Exception | None) -> None:
+        if not self.open.done():
+            self.open.set_exception(AssertionError(f"ended before it had begun ({fault}): {self.head!r}"))
+
 
 async def test_idle_sessions_cost_40_kib_each_at_most(many_descriptors: None, own_router: Router) -> None:
     """13: 5,000 sessions that have begun and are silent (two sockets and two links each); all go when they leave."""

@@ -8,14 +8,13 @@ import pytest
 from playwright.async_api import Page
 from websockets.asyncio.client import ClientConnection
 
-from tests.acceptance.pages import is_flawless, is_sound, plays
-from tests.acceptance.test_contract import Fleet, fleet, next_message  # noqa: F401  (a fixture)
-from tests.processes import manage
+from tests.acceptance.fleet import Fleet, next_message
+from tests.acceptance.pages import is_flawless, plays
 
 SIZES = [(1280, 800), (390, 844), (360, 780)]
 
 
-async def test_video_plays_and_the_page_recovers_on_the_other_replica(fleet: Fleet, page: Page) -> None:  # noqa: F811
+async def test_video_plays_and_the_page_recovers_on_the_other_replica(fleet: Fleet, page: Page) -> None:
     """currentTime moves; the replica is killed; the page says so, tries again by itself, and plays from the other."""
     await page.goto(f"http://localhost:{fleet.port}/")
     await page.fill("#prompt", "a fox in the snow")
@@ -26,7 +25,7 @@ async def test_video_plays_and_the_page_recovers_on_the_other_replica(fleet: Fle
         "[document.getElementById('video').videoWidth, document.getElementById('video').videoHeight]"
     )
     assert picture == [640, 360]
-    fleet.replicas["a"].process.kill()
+    fleet.kill("a")
     await page.wait_for_selector("body[data-phase=retrying]")
     await page.wait_for_selector("body[data-phase=playing][data-replica^=b]")
     await plays(page, beyond=1)
@@ -39,7 +38,7 @@ async def test_video_plays_and_the_page_recovers_on_the_other_replica(fleet: Fle
     await page.wait_for_selector("body[data-phase=ended]")
 
 
-async def test_a_prompt_is_changed_while_it_plays(fleet: Fleet, page: Page) -> None:  # noqa: F811
+async def test_a_prompt_is_changed_while_it_plays(fleet: Fleet, page: Page) -> None:
     """The next segments show the new one."""
     await page.goto(f"http://localhost:{fleet.port}/")
     await page.click("#go")
@@ -48,7 +47,7 @@ async def test_a_prompt_is_changed_while_it_plays(fleet: Fleet, page: Page) -> N
     await page.wait_for_selector("#story >> text=/Segment \\d+: “Jellyfish/")
 
 
-async def test_stopped_it_is_started_again_at_once(fleet: Fleet, page: Page) -> None:  # noqa: F811
+async def test_stopped_it_is_started_again_at_once(fleet: Fleet, page: Page) -> None:
     """The only slot of the primary is free again for who comes back: Stop, Reconnect, and it plays on the same."""
     await page.goto(f"http://localhost:{fleet.port}/")
     await page.click("#go")
@@ -60,11 +59,9 @@ async def test_stopped_it_is_started_again_at_once(fleet: Fleet, page: Page) -> 
     assert "session_rejected" not in await page.inner_text("#story")
 
 
-async def test_a_change_of_mind_keeps_the_place_in_line(fleet: Fleet, page: Page) -> None:  # noqa: F811
+async def test_a_change_of_mind_keeps_the_place_in_line(fleet: Fleet, page: Page) -> None:
     """Enter and an idea while the page waits: it stays before who came later, and gets what was asked last."""
-    for name in ("a", "b"):
-        fleet.replicas[name].process.kill()
-        fleet.replicas[name].process.wait()
+    fleet.kill("a", "b")
     await asyncio.to_thread(fleet.wait_for_status, a="unhealthy", b="unhealthy")
     fleet.start_replica("a", "--queue", "5")
     await asyncio.to_thread(fleet.wait_for_status, a="healthy")
@@ -93,12 +90,7 @@ async def place(connection: ClientConnection, expected: int) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_the_player_is_accessible_and_fits(
-    fleet: Fleet,  # noqa: F811
-    page: Page,
-    size: tuple[int, int],
-    scheme: str,
-) -> None:
+async def test_the_player_is_accessible_and_fits(fleet: Fleet, page: Page, size: tuple[int, int], scheme: str) -> None:
     """Idle, playing, and with all replicas down; on a desk and on a phone."""
     await page.set_viewport_size({"width": size[0], "height": size[1]})
     await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
@@ -111,8 +103,7 @@ async def test_the_player_is_accessible_and_fits(
     await is_flawless(page)
     for selector in ("#go", "#stop"):
         assert await lines(page, selector) == 1, selector
-    for replica in fleet.replicas.values():
-        replica.process.kill()
+    fleet.kill("a", "b")
     await page.wait_for_selector("#story >> text=gpu_unavailable")
     await page.wait_for_selector("body[data-phase=retrying]")
     await is_flawless(page)
@@ -133,30 +124,15 @@ async def lines(page: Page, selector: str) -> int:
     )
 
 
-@pytest.mark.parametrize("size", SIZES)
-async def test_the_admin_is_accessible_and_fits(fleet: Fleet, page: Page, size: tuple[int, int]) -> None:  # noqa: F811
-    """Whole pages: what Django brings and what is ours."""
-    await page.set_viewport_size({"width": size[0], "height": size[1]})
-    await log_in(fleet, page)
-    await page.wait_for_selector(".status-healthy")
-    for path in ("", "replicas/replica/", "replicas/replica/add/", "replicas/replica/1/change/",
-                 "replicas/healthtransition/", "replicas/routersettings/"):  # fmt: skip
-        await page.goto(f"http://localhost:{fleet.port}/admin/{path}")
-        await is_sound(page)
-
-
-async def log_in(fleet: Fleet, page: Page) -> None:  # noqa: F811
-    manage(
-        fleet.var, "createsuperuser", "--noinput", "--username", "ops", "--email", "",
-        DJANGO_SUPERUSER_PASSWORD="operator-1",
-    )  # fmt: skip
+async def log_in(fleet: Fleet, page: Page) -> None:
+    name, password = await asyncio.to_thread(fleet.operator)
     await page.goto(f"http://localhost:{fleet.port}/admin/replicas/replica/")
-    await page.fill("#id_username", "ops")
-    await page.fill("#id_password", "operator-1")
+    await page.fill("#id_username", name)
+    await page.fill("#id_password", password)
     await page.click("[type=submit]")
 
 
-async def test_an_operator_moves_the_mark_with_one_click(fleet: Fleet, page: Page) -> None:  # noqa: F811
+async def test_an_operator_moves_the_mark_with_one_click(fleet: Fleet, page: Page) -> None:
     """Logs in, sees both replicas healthy, makes b the primary; the next session is on b."""
     await log_in(fleet, page)
     await page.wait_for_selector(".status-healthy")

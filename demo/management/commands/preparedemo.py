@@ -19,6 +19,7 @@ VARIABLES = ("PORT", "DEMO_PORT_A", "DEMO_PORT_B")
 
 class Command(BaseCommand):
     help = "Check that the ports are free, migrate, collect static files, load the demo replicas if there are none."
+    requires_system_checks = ("settings",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("ports", nargs=3, metavar="PORT", help="The router's port, then the demo replicas'.")

@@ -28,6 +28,7 @@ POLL_SECONDS = 1.0
 
 class Command(BaseCommand):
     help = "Wait for the router, make the first admin user if there is none, print the addresses, and wait."
+    requires_system_checks = ("settings",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=9000)

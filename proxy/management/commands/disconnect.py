@@ -23,6 +23,7 @@ class Command(BaseCommand):
         "End one session: its client is told 1012 and the reason, and its slot is free again. Whichever router process "
         "holds it does so, within a second; then this says how it ended."
     )
+    requires_system_checks = ("settings",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

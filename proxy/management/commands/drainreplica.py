@@ -26,6 +26,7 @@ class Command(BaseCommand):
         "Drain a replica: it takes no new sessions and keeps those there are. To take it back, activate it in the "
         "admin. Exits 0 also where it was draining already."
     )
+    requires_system_checks = ("settings",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("replica", metavar="NAME", help="The replica's name, or its URL.")

@@ -15,6 +15,7 @@ class Command(BaseCommand):
         "Makes the groups Viewers, Operators and Editors, or gives them what they lack. Takes nothing from anybody; "
         "put users with “staff status” into them in the admin."
     )
+    requires_system_checks = ("settings",)
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:

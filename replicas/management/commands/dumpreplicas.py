@@ -13,6 +13,7 @@ from replicas.models import Replica
 
 class Command(BaseCommand):
     help = "Print the replicas and the router settings as YAML, for loadreplicas. Loading it again changes nothing."
+    requires_system_checks = ("settings",)
 
     @database_needed()
     def handle(self, *args: Any, **options: Any) -> None:

@@ -20,6 +20,7 @@ class Command(BaseCommand):
         "Load replicas and router settings from a YAML file. Replicas are matched by URL; what the file leaves out "
         "keeps its value. A file with a mistake changes nothing, and no file ends a session."
     )
+    requires_system_checks = ("settings",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", metavar="FILE", help="The file; - reads standard input.")

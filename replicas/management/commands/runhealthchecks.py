@@ -21,6 +21,7 @@ class Command(BaseCommand):
         "Probe the health of all replicas, at the interval of the router settings. SIGTERM or Ctrl-C finishes the "
         "round and exits 0; a second one exits at once. Several may run: one works, the others wait for its lease."
     )
+    requires_system_checks = ("settings",)
 
     def add_arguments(self, parser: CommandParser) -> None:
         how = parser.add_mutually_exclusive_group()
