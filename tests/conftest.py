@@ -63,6 +63,14 @@ def django_db_modify_db_settings() -> None:
     settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = str(Path(VAR_DIR, "test.sqlite3"))
 
 
+@pytest.fixture
+def admin_user(db: None) -> Any:
+    """As pytest-django's, without a password: hashing one takes half a second, and `admin_client` types none."""
+    from django.contrib.auth.models import User
+
+    return User.objects.create_superuser("admin", "admin@example.com")
+
+
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The path of a Chromium; the test is skipped by name where there is none."""

@@ -77,10 +77,10 @@ class ReplicaQuerySet(models.QuerySet["Replica"]):
         with transaction.atomic(using=self.db):
             # Locked: a placement that is just giving one a session comes before the count, or finds it gone.
             chosen = rows.filter(pk__in=list(self.values_list("pk", flat=True))).order_by("pk")
-            ids = set(chosen.select_for_update().values_list("pk", flat=True))
-            later = (ids & live_sessions(self.db).keys()) | long_histories(ids, self.db)
+            ids = list(chosen.select_for_update().values_list("pk", flat=True))
+            later = (live_sessions(self.db).keys() & ids) | long_histories(ids, self.db)
             rows.filter(pk__in=later).kept().update(deleted_at=timezone.now(), primary=False)
-            return rows.filter(pk__in=ids - later)._delete_at_once()
+            return rows.filter(pk__in=set(ids) - later)._delete_at_once()
 
     delete.alters_data = True  # type: ignore[attr-defined]  # Django's marks: not from a template, nor from a manager
     delete.queryset_only = True  # type: ignore[attr-defined]

@@ -141,6 +141,16 @@ class Cluster:
         )
         assert changed == 1
 
+    async def observe_first(self, replica: SlottedReplica, status: str) -> None:
+        """The same of one that the prober has not seen yet."""
+        now = timezone.now()
+
+        def see(db: str) -> None:
+            row = Replica.objects.using(db).get(url=replica.url)
+            ReplicaHealth(replica=row, url=row.url, status=status, checked_at=now).save(using=db)
+
+        await self.ask(see)
+
     async def forget_outcomes(self) -> None:
         """What sessions have found out about replicas: ejections, rejections."""
         await self.ask(lambda db: PlacementRecord.objects.using(db).all().delete())

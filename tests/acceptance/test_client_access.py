@@ -115,6 +115,26 @@ async def test_a_token_or_ticket_goes_no_further(cluster: Cluster, replica: Slot
     assert b"GET /v1/stream?a=1&b=2 " in heads[1]
 
 
+async def test_pages_of_other_sites_have_no_sessions(cluster: Cluster, replica: SlottedReplica) -> None:
+    """Where ROUTER_ALLOWED_ORIGINS names some; who names no origin, no page, then needs a token also in open mode."""
+    await configured(cluster)
+    text, _ = await token(cluster)
+    narrow = cluster.start(ROUTER_ALLOWED_ORIGINS=PAGE)
+    cluster.routers.remove(narrow)  # of this test's alone
+    for options, reason in (
+        ({"headers": {"Origin": "https://evil.example.com"}}, "origin_not_allowed"),
+        ({}, "unauthorized"),
+    ):
+        found = await visitor(narrow, **options)
+        await found.end(5)
+        assert found.refusal == ("session_rejected", 1008, reason)
+    assert replica.stays == []
+    there = [await visitor(narrow, **options) for options in ({"headers": {"Origin": PAGE}}, bearer(text))]
+    for found in there:
+        await found.served()
+    await leave_all(there)
+
+
 async def test_a_ticket_is_good_once_over_all_processes(cluster: Cluster, replica: SlottedReplica) -> None:
     await configured(cluster, client_auth="token")
     _, made = await token(cluster)

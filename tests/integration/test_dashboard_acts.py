@@ -33,7 +33,7 @@ def replica(name: str, **fields: Any) -> Replica:
 
 def staff(*permissions: str) -> Client:
     """A browser of someone with these."""
-    user = User.objects.create_user("ada", password="x", is_staff=True)
+    user = User.objects.create_user("ada", is_staff=True)
     for permission in permissions:
         room, _, codename = permission.partition(".")
         user.user_permissions.add(Permission.objects.get(content_type__app_label=room, codename=codename))

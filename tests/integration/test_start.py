@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import subprocess
 import sys
@@ -10,9 +11,10 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 from tests.ports import free_port
-from tests.processes import BIN, ROOT, environment, manage, migrated, running
+from tests.processes import BIN, ROOT, environment, manage, managing, migrated, running
 
 WRONG = {
     "SECRET_KEY": ("short", "50 or more"),
@@ -151,6 +153,16 @@ def address(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untype
     with running("daphne", command, var, LOG_FORMAT="json") as process:
         process.wait_until(lambda: _answers(f"http://localhost:{port}/livez"))
         yield f"http://localhost:{port}"
+
+
+def test_djangos_own_server_speaks_websocket_too(tmp_path: Path) -> None:
+    """Daphne's runserver; no other command loads Daphne."""
+    migrated(tmp_path)
+    port = free_port()
+    with managing("runserver", ["runserver", "--noreload", str(port)], tmp_path) as process:
+        process.wait_until(lambda: _answers(f"http://localhost:{port}/livez"))
+        with connect(f"ws://localhost:{port}/v1/stream", proxy=None) as client:
+            assert json.loads(client.recv())["code"] == "gpu_unavailable"
 
 
 @pytest.mark.parametrize("page", ["/", "/admin/login/"])
