@@ -55,11 +55,15 @@ def write_unseen(process: int, endings: Sequence[Ended]) -> None:
 
 
 def write_arrivals(process: int, arrivals: Sequence[tuple[Claim, Seat | None, str | None]]) -> dict[str, int]:
-    """New rows; gives their ids by uid. One that is refused was never in the line: its row is for the log."""
+    """New rows; gives their ids by uid. One that is refused was never in the line: its row is for the log.
+
+    Such a row counts for no limit (limits.py): whoever tries again while every replica is down has had no session.
+    """
     now = _moment(timezone.now())
     rows = [
         (
-            claim.uid, process, _text(claim.client, 64), claim.access.address, claim.access.token,
+            claim.uid, process, _text(claim.client, 64),
+            *((claim.access.address, claim.access.token) if refusal is None else (None, None)),
             claim.access.token_name, claim.affinity_key, _moment(claim.opened_at),
             *((seat.replica, seat.name, seat.url, now, 1) if seat is not None else (None, "", None, None, 0)),
             *((now, "router", _text(refusal, 100)) if refusal is not None else (None, "", "")),

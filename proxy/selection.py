@@ -12,6 +12,7 @@ from random import Random
 
 # In slow start a replica's share begins with this part of its weight.
 LEAST_SHARE = 0.1
+LEAST_WEIGHT, MOST_WEIGHT = 1e-6, 1e6
 
 
 @dataclass(slots=True)
@@ -46,7 +47,12 @@ class Candidate:
     @property
     def load(self) -> float:
         """Sessions ÷ weight. In slow start as if there were more, so that a replica with none is not overrun."""
-        return (self.sessions + 1 - self.share) / (self.weight * self.share)
+        return (self.sessions + 1 - self.share) / self.pull
+
+    @property
+    def pull(self) -> float:
+        """Weight × share; of a weight so small or large that a turn's floats might end, the nearest that is not."""
+        return min(max(self.weight, LEAST_WEIGHT), MOST_WEIGHT) * self.share
 
 
 Policy = Callable[[Sequence[Candidate], Random], Candidate]
@@ -67,7 +73,7 @@ def round_robin(tier: Sequence[Candidate], rng: Random) -> Candidate:
 
 def weighted_random(tier: Sequence[Candidate], rng: Random) -> Candidate:
     """Of two drawn by weight, the one with the smaller load."""
-    return least_sessions(rng.choices(tier, [candidate.weight * candidate.share for candidate in tier], k=2), rng)
+    return least_sessions(rng.choices(tier, [candidate.pull for candidate in tier], k=2), rng)
 
 
 POLICIES: Mapping[str, Policy] = {

@@ -21,7 +21,7 @@ from proxy.claims import (
 from proxy.models import Session
 from proxy.settling import settle
 from tests.databases import at_once
-from tests.integration.placing import Process, add_replica, configure, live, new_claim
+from tests.integration.placing import Process, add_replica, configure, live, new_claim, set_health
 
 pytestmark = pytest.mark.usefixtures("database")
 
@@ -67,6 +67,18 @@ def test_new_ones_a_minute_of_an_address() -> None:
     assert refused(process, claims(4, address="192.0.2.1")) == [ADDRESS_RATE] * 4
     Session.objects.filter(uid=mine[0].uid).update(opened_at=timezone.now() - timedelta(seconds=61))
     assert refused(process, claims(2, address="192.0.2.1")) == [None, ADDRESS_RATE]
+
+
+def test_who_finds_no_replica_has_had_no_session() -> None:
+    """And comes in as soon as one is back: an outage's tries again, which were asked for, count for nothing."""
+    replica = add_replica(status="unhealthy")
+    configure(new_sessions_per_minute=2)
+    process = Process()
+    for _ in range(3):
+        assert refused(process, claims(2, address="192.0.2.1", token=1)) == [None] * 2
+    assert Session.objects.filter(why="no_healthy_replica").count() == 6  # in the log they are
+    set_health(replica, "healthy")
+    assert refused(process, claims(3, address="192.0.2.1")) == [None, None, ADDRESS_RATE]
 
 
 def test_of_a_token() -> None:

@@ -20,7 +20,7 @@ candidates = st.lists(
         primary=st.booleans(),
         available=st.booleans(),
         stale=st.booleans(),
-        weight=st.floats(0.01, 100),
+        weight=st.floats(0, exclude_min=True, allow_infinity=False),
         share=st.floats(LEAST_SHARE, 1),
         slots=st.none() | st.integers(0, 4),
         sessions=st.integers(0, 5),
@@ -53,6 +53,14 @@ def line(length: int, **fields: Any) -> list[Wish]:
 def served(wishes: list[Wish], fleet: list[Candidate], policy: str = "least_sessions", seed: int = 1) -> dict[int, int]:
     """By id of the wish: the id of its replica."""
     return {wish: found.id for wish, found in assign(wishes, fleet, policy, Random(seed)).items()}
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+@pytest.mark.parametrize("weight", [5e-324, 1.7e308])
+def test_no_weight_is_too_much_for_a_turn(policy: str, weight: float) -> None:
+    """Nor too little: whatever one replica says of itself, sessions are placed."""
+    fleet = [candidate(number, weight=weight, share=LEAST_SHARE) for number in (1, 2)]
+    assert len(served(line(4), fleet, policy)) == 4
 
 
 # --- tiers -----------------------------------------------------------------------------------------------------------
