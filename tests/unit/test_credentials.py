@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +11,6 @@ from replicas.tokens import API, STREAM, TICKET, new_token
 
 TOKEN, OTHER = new_token(STREAM), new_token(STREAM)
 A_TICKET = new_token(TICKET)
-headers = st.lists(st.tuples(st.binary(max_size=20), st.binary(max_size=60)), max_size=6)
 
 
 def test_a_browser_shows_a_ticket_and_its_origin() -> None:
@@ -47,40 +44,6 @@ def test_an_origin_that_is_none_is_null(value: bytes) -> None:
     """A page sent it all the same: it is not taken for a native client."""
     assert credentials(b"", [(b"origin", value)]).origin == "null"
     assert credentials(b"", []).origin is None
-
-
-@given(st.binary(max_size=200), headers)
-def test_whatever_a_stranger_sends(query: bytes, sent: list[tuple[bytes, bytes]]) -> None:
-    found = credentials(query, sent)
-    assert not found.shown or b"_" in query + b"".join(value for _, value in sent)
-    without_ours(sent)
-
-
-@given(
-    st.lists(st.tuples(st.text("ab=;%+ /", max_size=5), st.sampled_from(["", "x", A_TICKET]), st.integers(0, 3))),
-    st.sampled_from("&;"),
-)
-def test_no_ticket_goes_on_however_it_is_quoted(parts: list[tuple[str, str, int]], separator: str) -> None:
-    """Under whatever name, quoted as often as may be; what has none goes on as it was."""
-    written = []
-    for name, value, times in parts:
-        part = f"{name}={value}"
-        for _ in range(times):
-            part = quote(part, safe="")
-        written.append(part)
-    query = separator.join(written)
-    left = without_tickets(query.encode()).decode()
-    plain = left
-    for _ in range(8):
-        assert A_TICKET not in plain
-        plain = plain.replace("%25", "%").replace("%5F", "_").replace("%2D", "-")
-    if "ticket" not in query and "%2525" not in query:  # nobody quotes so often in good faith
-        assert left == query
-
-
-@given(st.binary(max_size=60).filter(lambda query: b"ticket" not in query and b"%" not in query))
-def test_a_query_without_tickets_is_left_as_it_is(query: bytes) -> None:
-    assert without_tickets(query) == query
 
 
 def test_every_octet_of_a_ticket_may_be_quoted() -> None:
