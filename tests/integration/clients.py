@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from django.db import Error as DatabaseFault
 from django.db import connection, transaction
 
 from proxy.claims import Seat
@@ -107,10 +108,12 @@ def meanwhile(doing: Callable[[], contextlib.AbstractContextManager[None]]) -> I
     began, end = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with doing():
-            began.set()
-            while not end.wait(0.5):
-                RouterProcess.objects.exists()  # PostgreSQL ends a transaction that does nothing for long
+        while not end.is_set():
+            with contextlib.suppress(DatabaseFault), doing():  # who waits ends a turn that takes too long: again, then
+                began.set()
+                while not end.wait(0.5):
+                    RouterProcess.objects.exists()  # PostgreSQL ends a transaction that does nothing for long
+            connection.close()
 
     thread = threading.Thread(target=lambda: apart(hold))
     thread.start()
