@@ -63,6 +63,7 @@ async def break_in(primary: SlottedReplica, fault: str) -> None:
         primary.mode = fault
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("fault", "allowed"),
     [("killed", REFUSED_SECONDS), ("refusing", REFUSED_SECONDS), ("hang", HUNG_SECONDS), ("reject", REFUSED_SECONDS)],

@@ -71,6 +71,7 @@ async def test_a_thousand_sessions_are_served_in_order_of_arrival(cluster: Clust
         assert max(visit.told[0].depth for visit in visits if visit.told) > 60
 
 
+@pytest.mark.alone
 async def test_no_slot_is_idle_while_someone_waits(cluster: Cluster) -> None:
     """From a session's end to the next one's handshake it is 300 ms at most, on every slot, every time."""
 
@@ -166,6 +167,7 @@ async def test_a_newcomer_never_overtakes_the_line(cluster: Cluster) -> None:
         await cluster.empty()
 
 
+@pytest.mark.alone
 async def test_a_freed_slot_is_handed_over_within_100_ms(cluster: Cluster) -> None:
     """From the old session's end to the new one's handshake, each on another process (p99, with Redis)."""
 

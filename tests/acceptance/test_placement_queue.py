@@ -290,6 +290,7 @@ async def test_who_is_rejected_goes_to_a_replica_that_has_room(cluster: Cluster)
         await found.leave()
 
 
+@pytest.mark.alone
 async def test_a_slot_changes_processes_within_a_second_without_redis(cluster: Cluster) -> None:
     """From the old session's end to the new one's handshake, each on the other process."""
 
