@@ -38,10 +38,14 @@ class OriginFilter(admin.SimpleListFilter):
     title, parameter_name = "who brought it in", "from_file"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("0", "People"), ("1", "A file")]
+        return [("0", "People"), ("1", "A file"), ("itself", "Itself")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Replica]) -> QuerySet[Replica]:
-        return queryset.filter(from_file=self.value() == "1") if self.value() in ("0", "1") else queryset
+        if self.value() == "itself":
+            return queryset.exclude(registered_ttl_seconds=None)
+        if self.value() in ("0", "1"):
+            return queryset.filter(from_file=self.value() == "1", registered_ttl_seconds=None)
+        return queryset
 
 
 @admin.register(Replica)

@@ -67,7 +67,9 @@ class HealthColumns:
         if replica.deleted_at:
             left = wording.sessions(replica.live)  # type: ignore[attr-defined]  # counted for the page
             return format_html('{}<span class="why">{} left</span>', mark("deleted"), left)
-        return format_html('<span class="badge state-{}">{}</span>', replica.state, replica.get_state_display().lower())
+        shown = replica.get_state_display().lower()
+        why = format_html('<span class="why">{}</span>', "has not renewed") if replica.lapsed else ""
+        return format_html('<span class="badge state-{}">{}</span>{}', replica.state, shown, why)
 
     @admin.display(description="Sessions")
     def sessions(self, replica: Replica) -> SafeString:

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
+from django.utils.text import capfirst
 
 from replicas import tokens
 from replicas.admin_forms import SinceShownAdmin
@@ -45,7 +46,7 @@ class ShownOnceAdmin(SinceShownAdmin):
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: str | None = None) -> HttpResponse:
         context = {
             **self.admin_site.each_context(request),
-            "title": f"{obj._meta.verbose_name.capitalize()} “{obj}”",
+            "title": f"{capfirst(obj._meta.verbose_name)} “{obj}”",
             "opts": self.opts,
             "object": obj,
             "token": obj.shown_once,

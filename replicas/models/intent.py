@@ -287,6 +287,9 @@ class Replica(models.Model):
         return record.passive if record is not None else NEW
 
     def is_stale(self, now: datetime, max_age: timedelta) -> bool:
-        """Is the last probe older than `max_age`? Stale is not dead: its last word stands (design, decision 12)."""
+        """Is the last probe older than `max_age`? Stale is not dead: its last word stands (design, decision 12).
+
+        One that was never probed has waited for that since it was added.
+        """
         checked = self.observed.checked_at if self.observed else None
-        return checked is None or now - checked > max_age
+        return now - (checked or self.created_at) > max_age

@@ -267,14 +267,16 @@ def test_the_list_is_filtered_by_what_is_shown(
     assert [replica.name for replica in shown] == names
 
 
-@pytest.mark.parametrize(("origin", "names"), [("1", ["b"]), ("0", ["a", "c"]), ("x", ["a", "b", "c"])])
+@pytest.mark.parametrize(("origin", "names"), [("1", ["b"]), ("0", ["a"]), ("itself", ["c"]), ("x", ["a", "b", "c"])])
 def test_the_list_is_filtered_by_who_brought_it_in(
     admin_client: Client, three: list[Replica], origin: str, names: list[str]
 ) -> None:
     """What a file brought in a file may take away: loadreplicas --prune."""
     Replica.objects.filter(name="b").update(from_file=True)
+    Replica.objects.filter(name="c").update(registered_ttl_seconds=30, lapsed=True)
     shown = admin_client.get(LIST, {"from_file": origin}).context["cl"].queryset
     assert [replica.name for replica in shown] == names
+    assert ("has not renewed" in admin_client.get(LIST, {"from_file": origin}).content.decode()) == ("c" in names)
 
 
 def test_the_history_is_for_reading(admin_client: Client, three: list[Replica]) -> None:

@@ -56,9 +56,16 @@ def test_health_seen_at_another_url_counts_for_nothing() -> None:
     replica = Replica.objects.create(url="http://a")
     ReplicaHealth.objects.create(replica=replica, url="http://a", status="healthy", checked_at=timezone.now())
     assert Replica.objects.get().healthy
-    Replica.objects.update(url="http://b")
+    Replica.objects.update(url="http://b", created_at=timezone.now() - timedelta(hours=2))
     assert Replica.objects.get().status == "unknown"
     assert Replica.objects.get().is_stale(timezone.now(), timedelta(hours=1))
+
+
+def test_a_new_replica_is_not_stale() -> None:
+    """It has yet to be probed; only a prober that leaves it out for long makes it so."""
+    replica = Replica.objects.create(url="http://a")
+    assert not replica.is_stale(timezone.now(), timedelta(seconds=15))
+    assert replica.is_stale(timezone.now() + timedelta(seconds=16), timedelta(seconds=15))
 
 
 def test_stale_is_older_than_three_rounds_and_15_seconds() -> None:

@@ -57,7 +57,7 @@ def test_status_has_the_contracts_keys(client: Client) -> None:
         == first
     )
     assert (second["status"], second["last_ok_at"], second["last_latency_ms"]) == ("unknown", None, None)
-    assert second["stale"] is True
+    assert second["stale"] is False
 
 
 def test_status_shows_what_sessions_found_and_how_many_there_are(client: Client) -> None:
