@@ -17,6 +17,10 @@ from routerproject.checks import refuse_to_start  # noqa: E402
 
 refuse_to_start()
 
+# Now, and not at the first request or the admin's first probe, while sessions run.
+from replicas import probe  # noqa: E402, F401
+from routerproject import urls  # noqa: E402, F401
+
 
 async def end() -> None:
     await asyncio.gather(consumers.end(), process.end())

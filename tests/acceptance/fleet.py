@@ -28,7 +28,14 @@ INIT = {"type": "session_init_v2", "curated_prompts": ["a fox in the snow"], "st
 HEALTH = "  health_check: {path: /readyz, interval_seconds: 0.3, timeout_seconds: 1, failure_threshold: 2}\n"
 OPERATOR, PASSWORD = "ops", "operator-1"
 AT_FIRST = {
-    name: {"status": "healthy", "state": "active", "primary": name == "a", "ejected": False, "sessions": 0}
+    name: {
+        "status": "healthy",
+        "state": "active",
+        "primary": name == "a",
+        "ejected": False,
+        "full": False,
+        "sessions": 0,
+    }
     for name in ("a", "b")
 }
 
