@@ -50,12 +50,12 @@ def heads(draw: st.DrawFn) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + draw(st.sampled_from([b"", b"", b"\x81\x80AAAA", b"garbage"]))
 
 
-def answer_to(port: int, octets: bytes) -> bytes:
+def answer_to(port: int, octets: bytes, waits: float = WAITS_SECONDS) -> bytes:
     """All that comes back until the server closes. Where it waits for more than that, it hears that none will come."""
     answer = b""
     with socket.create_connection(("127.0.0.1", port)) as peer, contextlib.suppress(ConnectionError):
         peer.sendall(octets)  # the server may have read enough: then the connection is reset
-        peer.settimeout(WAITS_SECONDS)
+        peer.settimeout(waits)
         with contextlib.suppress(TimeoutError):
             answer = peer.recv(65_536)
         peer.settimeout(20)
@@ -106,9 +106,9 @@ def test_a_handshake_outside_ascii_is_told_400(quick_daphne: Router) -> None:
 def test_a_stranger_names_no_prefix_of_the_path(quick_daphne: Router) -> None:
     """Daphne believes Daphne-Root-Path: a proxy that shuts /admin by its path would be walked around, by /x/admin."""
     head = b"GET /x/livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nDaphne-Root-Path: /x\r\n\r\n"
-    assert answer_to(quick_daphne.port, head).startswith(b"HTTP/1.1 404 ")
+    assert answer_to(quick_daphne.port, head, 20).startswith(b"HTTP/1.1 404 ")
     upgrade = b"\r\n".join([*GOOD, b"Daphne-Root-Path: /x"]) + b"\r\n\r\n"
-    assert answer_to(quick_daphne.port, upgrade).startswith(b"HTTP/1.1 101 ")
+    assert answer_to(quick_daphne.port, upgrade, 20).startswith(b"HTTP/1.1 101 ")
     assert "Traceback" not in quick_daphne.log
 
 
