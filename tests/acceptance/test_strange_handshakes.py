@@ -136,6 +136,6 @@ def test_a_body_without_end_is_cut_off(quick_daphne: Router, path: bytes, chunke
 def test_a_body_of_a_megabyte_is_told_what_is_wrong_with_it(quick_daphne: Router) -> None:
     body = b"x" * 2**20
     head = b"POST /api/v1/tickets HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n"
-    answer = answer_to(quick_daphne.port, head % len(body) + body)
+    answer = answer_to(quick_daphne.port, head % len(body) + body, 20)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"application/problem+json" in answer
