@@ -11,7 +11,8 @@ from dashboard import database
 Result = TypeVar("Result")
 
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="api")
-# Those that sign in and ask for tickets: their many do not wait for a slow list.
+# Those that sign in and ask for tickets: their many do not wait for a slow list. Their connections stay open: a wrong
+# token costs a look-up, not a new connection, so that a stranger who tries many holds out no renewal.
 _signing_in = ThreadPoolExecutor(max_workers=2, thread_name_prefix="api-tokens")
 
 
@@ -22,4 +23,4 @@ async def in_time(work: Callable[[], Result]) -> Result:
 
 async def signed_in(work: Callable[[], Result]) -> Result:
     """The same for looking up who asks."""
-    return await database.in_time(work, _signing_in)
+    return await database.in_time(work, _signing_in, keep=True)

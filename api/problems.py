@@ -14,6 +14,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import RequestDataTooBig
+from django.db import DataError
 from django.db import Error as DatabaseFault
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.request import RawPostDataException
@@ -72,6 +73,7 @@ def install(api: NinjaAPI) -> None:
     handle(Problem, lambda problem: problem)
     handle(Refused, lambda refused: Problem(refused.status, refused.said))
     handle(DatabaseFault, lambda fault: Problem(503, "The database does not answer; try again.", headers=RETRY))
+    handle(DataError, _untakable)
     handle(ValidationError, _invalid)
     handle(HttpError, lambda error: Problem(error.status_code, "The body is not JSON, or not a JSON object."))
     handle(Http404, lambda error: Problem(404, "There is nothing here."))
@@ -87,6 +89,12 @@ def _invalid(error: ValidationError) -> Problem:
         place = [str(part) for part in each["loc"] if part not in ("body", "query", "path", "data", "filters", "page")]
         errors.append(wrong(".".join(place) or "body", each.get("input"), each["msg"]))
     return Problem(422, "Some of what was sent cannot be used.", errors)
+
+
+def _untakable(error: DataError) -> Problem:
+    """A rule of ours has let through what a column cannot hold: to try again is no use."""
+    logger.error("a value that the database cannot take", exc_info=error)
+    return Problem(422, "Some of what was sent cannot be stored.")
 
 
 def _fault(error: Exception) -> Problem:

@@ -14,13 +14,16 @@ from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
-from ninja import Query, Router, Status
+from django.urls import reverse
+from django.utils.http import parse_etags
+from ninja import Query, Status
 
 from api.auth import Caller, may
 from api.database import in_time
 from api.models import Scope
 from api.paging import PageWanted, page
-from api.problems import Problem, wrong
+from api.problems import Problem
+from api.routing import Router
 from api.schemas import (
     Done,
     Drain,
@@ -31,6 +34,7 @@ from api.schemas import (
     ReplicaShown,
     given,
 )
+from api.values import check, invalid, usable
 from dashboard import actions
 from replicas import registration, rules
 from replicas.admin_log import from_to
@@ -38,9 +42,6 @@ from replicas.models import Replica
 from replicas.signals import live_sessions
 
 router = Router(tags=["replicas"])
-
-UNUSABLE = "Some of what was sent cannot be used."
-Names = dict[str, int]
 
 
 def show(replica: Replica, live: dict[int, int] | None = None) -> dict[str, Any]:
@@ -59,10 +60,17 @@ def show(replica: Replica, live: dict[int, int] | None = None) -> dict[str, Any]
     }  # fmt: skip
 
 
-def find(named: str, *, lock: bool = False) -> Replica:
-    """Raises Problem: there is none, or there are several of that name."""
+def find(named: str, *, lock: bool = False, registered_by: int | None = None) -> Replica:
+    """Raises Problem: there is none, or there are several of that name.
+
+    `registered_by`: only one that the token of this id has registered; of others nothing is told.
+    """
     rows = Replica.objects.select_for_update(of=("self",), no_key=True) if lock else Replica.objects.all()
     rows = rows.select_related("health")
+    if registered_by is not None:
+        rows = rows.filter(registered_by=registered_by).exclude(registered_ttl_seconds=None)
+    if "\0" in named:  # PostgreSQL's text holds none
+        raise Problem(404, f"There is no replica {named!r}.")
     if named.isascii() and named.isdecimal() and len(named) < 19 and (found := rows.filter(pk=int(named)).first()):
         return found
     named_so = list(rows.filter(name=named)[:10])
@@ -75,9 +83,21 @@ def find(named: str, *, lock: bool = False) -> Replica:
 
 
 def tag(replica: Replica) -> str:
-    """Of what people edit, for If-Match (RFC 9110 §13.1.1)."""
+    """Of what people edit, for If-Match."""
     edited = {name: str(getattr(replica, name)) for name in ReplicaGiven.model_fields}
     return f'"{hashlib.sha256(json.dumps(edited, sort_keys=True).encode()).hexdigest()[:16]}"'
+
+
+def _must_match(request: HttpRequest, row: Replica) -> None:
+    """If-Match, of a row that is locked: * or a list of tags, compared strongly (RFC 9110 §13.1.1). Raises Problem."""
+    wanted = request.headers.get("If-Match")
+    if wanted is not None and not {"*", tag(row)} & set(parse_etags(wanted)):
+        raise Problem(412, f"{row} has been changed since it was read; read it again.")
+
+
+def _address(replica: Replica) -> str:
+    """For Location: by its id, which no other gets."""
+    return reverse("api:replica", kwargs={"replica": replica.pk})
 
 
 # --- reading ---
@@ -93,7 +113,7 @@ async def listed(request: HttpRequest, wanted: Query[PageWanted]) -> Any:
     return await in_time(work)
 
 
-@router.get("/{replica}", response=ReplicaShown, auth=may(Scope.READ), summary="One replica")
+@router.get("/{replica}", response=ReplicaShown, auth=may(Scope.READ), summary="One replica", url_name="replica")
 async def one(request: HttpRequest, replica: str, response: HttpResponse) -> Any:
     caller(request).require("replicas.view_replica", "replicas.change_replica")
     found, shown = await in_time(lambda: (row := find(replica), show(row)))
@@ -111,33 +131,36 @@ async def added(request: HttpRequest, body: ReplicaGiven, response: HttpResponse
 
     def work() -> tuple[Replica, dict[str, Any]]:
         with transaction.atomic():
-            replica = Replica(**_usable({name: value for name, value in given(body).items() if value is not None}))
-            _check(replica)
+            replica = Replica(**usable({name: value for name, value in given(body).items() if value is not None}))
+            check(replica)
             _save(replica)
             _log(by, replica, ADDITION, f"Added {replica.url}.")
             return replica, show(find(str(replica.pk)))
 
     replica, shown = await in_time(work)
-    response["ETag"] = tag(replica)
+    response["ETag"], response["Location"] = tag(replica), _address(replica)
     return Status(201, shown)
 
 
 @router.patch("/{replica}", response=ReplicaShown, auth=may(Scope.EDIT), summary="Change a replica")
 async def changed(request: HttpRequest, replica: str, body: ReplicaChanged, response: HttpResponse) -> Any:
     """With If-Match only if it is still as it was read (412 otherwise). Cuts no session."""
-    by, match = caller(request), request.headers.get("If-Match")
+    by = caller(request)
     by.require("replicas.change_replica")
 
     def work() -> tuple[Replica, dict[str, Any]]:
         with transaction.atomic():
             row = find(replica, lock=True)
-            if match not in (None, "*", tag(row)):
-                raise Problem(412, f"{row} has been changed since it was read; read it again.")
-            wanted = _usable(given(body))
+            _must_match(request, row)
+            wanted = usable(given(body))
+            if "url" in wanted and "name" not in wanted and row.name == rules.default_name(row.url):
+                wanted["name"] = rules.default_name(wanted["url"])  # nobody gave the old one, which is another server's
             was = {name: getattr(row, name) for name in wanted}
+            if row.lapsed and "state" in was:  # whoever says what it is to be takes it over from its lapse
+                was["state"] = f"{row.state}, lapsed"
             for name, value in wanted.items():
                 setattr(row, name, value)
-            _check(row)
+            check(row)
             differing = [name for name in wanted if was[name] != getattr(row, name)]
             if differing:
                 _save(row, differing)
@@ -152,18 +175,18 @@ async def changed(request: HttpRequest, replica: str, body: ReplicaChanged, resp
 
 @router.delete("/{replica}", response={204: None}, auth=may(Scope.EDIT, Scope.REGISTER), summary="Delete a replica")
 async def deleted(request: HttpRequest, replica: str) -> Any:
-    """Cuts no session: with live ones it stays, out of use, to the last one's end.
+    """Cuts no session: with live ones it stays, out of use, to the last one's end. With If-Match as PATCH.
 
-    With the scope register only one that has registered itself.
+    With the scope register only what this token has registered; of others it is told nothing.
     """
     by = caller(request)
-    by.require("replicas.delete_replica", *(["replicas.add_replica"] if Scope.EDIT not in by.scopes else []))
+    edits = Scope.EDIT in by.scopes
+    by.require("replicas.delete_replica", *([] if edits else ["replicas.add_replica"]))
 
     def work() -> None:
         with transaction.atomic():
-            row = find(replica, lock=True)
-            if Scope.EDIT not in by.scopes and (not row.registered or row.registered_by != by.token_id):
-                raise Problem(403, f"{row} was not registered with this token: deleting it needs the scope edit.")
+            row = find(replica, lock=True, registered_by=None if edits else by.token_id)
+            _must_match(request, row)
             _log(by, row, DELETION, f"Deleted {row.url}.")
             row.delete()
 
@@ -177,37 +200,35 @@ async def deleted(request: HttpRequest, replica: str) -> Any:
     auth=may(Scope.REGISTER),
     summary="Register, or renew it",
 )
-async def registered(request: HttpRequest, replica: str, body: Registration) -> Any:
+async def registered(request: HttpRequest, replica: str, body: Registration, response: HttpResponse) -> Any:
     """A streaming server adds itself, and renews that within `ttl_seconds`, again and again.
 
-    Not renewed, it is drained, and after as long again removed. Replicas that people or files made are never touched
-    (409).
+    Not renewed, it is drained, and after as long again removed. What has its URL is renewed under the name that people
+    have given it since. Replicas that people or files made are never touched (409).
     """
     by = caller(request)
     by.require("replicas.add_replica")
+    anybodys = Scope.EDIT in by.scopes and by.user.has_perm("replicas.change_replica")
 
-    def work() -> Any:
-        said = _usable({"name": replica} | given(body))
-        if replica.isdecimal():
-            fix = "must not be a number: that is an id"
-            raise Problem(422, UNUSABLE, [wrong("name", replica, fix)])
+    def work() -> tuple[Replica, bool, dict[str, Any]]:
+        said = usable({"name": replica} | given(body))
         try:
             with transaction.atomic():
-                was = Replica.objects.select_for_update(no_key=True).filter(name=said["name"]).first()
-                row, new = registration.register(
-                    registration.Wanted(**said), by.token_id, anybodys=Scope.EDIT in by.scopes
-                )
-                if new:
+                row, was = registration.register(registration.Wanted(**said), by.token_id, anybodys=anybodys)
+                if was is None:
                     _log(by, row, ADDITION, f"Registered itself: {row.url}.")
-                elif was is not None and (changed := _changed(was, row)):
+                elif changed := _changed(was, row):
                     _log(by, row, CHANGE, f"Says of itself: {changed}.")
         except registration.Conflict as conflict:
             raise Problem(409, f"{str(conflict).capitalize()}.") from conflict
         except ValidationError as error:
-            raise _invalid(error, said) from error
-        return Status(201 if new else 200, show(row))
+            raise invalid(error, said) from error
+        return row, was is None, show(row)
 
-    return await in_time(work)
+    row, new, shown = await in_time(work)
+    if new:
+        response["Location"] = _address(row)
+    return Status(201 if new else 200, shown)
 
 
 def _changed(was: Replica, now: Replica) -> str:
@@ -261,40 +282,7 @@ def caller(request: HttpRequest) -> Caller:
     return found
 
 
-# --- rules ---
-
-RULES = {
-    "url": rules.replica_url, "name": rules.replica_name, "weight": rules.weight, "max_sessions": rules.max_sessions,
-    "drain_deadline_seconds": rules.deadline,
-}  # fmt: skip
-
-
-def _usable(values: dict[str, Any]) -> dict[str, Any]:
-    """As they are stored. Raises Problem with every field that is wrong."""
-    found, errors = dict[str, Any](), []
-    for name, value in values.items():
-        try:
-            rule = RULES.get(name)
-            found[name] = rule(value) if rule is not None and value is not None else value
-        except rules.RuleBroken as broken:
-            errors.append(wrong(name, value, str(broken)))
-    if errors:
-        raise Problem(422, UNUSABLE, errors)
-    return found
-
-
-def _check(replica: Replica) -> None:
-    try:
-        replica.full_clean(exclude=["name"] if not replica.name else None)
-    except ValidationError as error:
-        raise _invalid(error, {}) from error
-
-
-def _invalid(error: ValidationError, values: dict[str, Any]) -> Problem:
-    """A field of ours in `error` is what a caller may have written, or what goes with it."""
-    errors = [wrong(name, values.get(name, ""), said) for name, some in error.message_dict.items() for said in some]
-    taken = any("exists already" in each["fix"] or "same server" in each["fix"] for each in errors)
-    return Problem(409 if taken else 422, UNUSABLE, errors)
+# --- writing ---
 
 
 def _save(replica: Replica, fields: list[str] | None = None) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
-from ninja import Query, Router
+from ninja import Query
 from pydantic import AfterValidator, AwareDatetime, Field
 
 from api.auth import may
@@ -17,6 +18,7 @@ from api.models import Scope
 from api.paging import Ordered, page
 from api.problems import Problem
 from api.replicas import caller, find
+from api.routing import Router
 from api.schemas import Disconnect, Done, Event, Page, Queue, SessionShown
 from dashboard import actions
 from proxy.explain import explain
@@ -27,7 +29,8 @@ router = Router()
 
 STATES = {"live": PLACED, "waiting": WAITING, "ended": ~LIVE, "all": Q()}
 MOST_WAITING = 1000
-ID = Field(pattern="^[0-9a-f]{32}$")
+NO_SESSION = "There is no such session (any more)."
+ID = re.compile("[0-9a-f]{32}")
 
 
 def _in_utc(at: datetime) -> datetime:
@@ -37,18 +40,25 @@ def _in_utc(at: datetime) -> datetime:
         raise ValueError("must be a time from the years 1 to 9999 in UTC") from error
 
 
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain the character 0")  # PostgreSQL's text holds none
+    return text
+
+
 Since = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+Text = Annotated[str, AfterValidator(_storable)]
 
 
 class SessionsWanted(Ordered):
     state: Literal["live", "waiting", "ended", "all"] = "all"
-    replica: str = Field("", max_length=63, description="a replica's id or name")
-    client: str = Field("", max_length=64, description="the beginning of the client's address")
+    replica: Text = Field("", max_length=63, description="a replica's id or name")
+    client: Text = Field("", max_length=64, description="the beginning of the client's address")
     since: Since | None = Field(None, description="opened at this time or later")
 
 
 class EventsWanted(Ordered):
-    replica: str = Field("", max_length=63, description="a replica's id or name")
+    replica: Text = Field("", max_length=63, description="a replica's id or name")
     since: Since | None = None
 
 
@@ -94,7 +104,7 @@ async def one(request: HttpRequest, id: str) -> Any:
 )
 async def disconnect(request: HttpRequest, id: str, body: Disconnect, dry_run: bool = False) -> Any:
     by = caller(request)
-    wanted = {"what": "disconnect", "sessions": [id], "reason": body.reason, "ask": dry_run}
+    wanted = {"what": "disconnect", "sessions": [_usable(id)], "reason": body.reason, "ask": dry_run}
     return {"said": await in_time(lambda: actions.act(by.user, wanted, by=by.token)), "dry_run": dry_run}
 
 
@@ -154,10 +164,16 @@ def _event(row: HealthTransition) -> dict[str, Any]:
 
 
 def _find(id: str) -> Session:
-    found = Session.objects.select_related("process").filter(uid=id).first()
+    found = Session.objects.select_related("process").filter(uid=_usable(id)).first()
     if found is None:
-        raise Problem(404, "There is no such session (any more).")
+        raise Problem(404, NO_SESSION)
     return found
+
+
+def _usable(id: str) -> str:
+    if not ID.fullmatch(id):
+        raise Problem(404, NO_SESSION)
+    return id
 
 
 def _seconds(now: datetime, since: datetime) -> float:

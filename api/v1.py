@@ -19,6 +19,7 @@ class Described(NinjaAPI):
         described = super().get_openapi_schema(**options)
         problem = {"description": "A problem", "content": {problems.CONTENT_TYPE: {"schema": _PROBLEM}}}
         for item in described["paths"].values():
+            item.pop("head", None)  # as GET, without its body
             for operation in item.values():
                 operation["responses"]["default"] = problem
         return described

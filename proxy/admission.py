@@ -51,12 +51,11 @@ async def admit(shown: Credentials, address: str | None, current: RouterSettings
 
 
 def _token(shown: Credentials) -> StreamToken:
-    now = timezone.now()
     if shown.token is not None:
         found = StreamToken.objects.filter(digest=tokens.digest(shown.token)).first()
     else:
-        found = tickets.redeem(shown.ticket or "", shown.origin, now)
-    if found is None or not found.usable(now):
+        found = tickets.redeem(shown.ticket or "", shown.origin)
+    if found is None or not found.usable(timezone.now()):
         raise NotAdmitted(UNAUTHORIZED)
     if found.allowed_origins and (shown.origin is None or not allows(found.allowed_origins, shown.origin)):
         # Not for its origin: that would tell who has found a token that it is good somewhere.

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -38,6 +40,10 @@ from proxy.wire import WireLink
 # Of any request: more than Django takes of a form (DATA_UPLOAD_MAX_MEMORY_SIZE), so that its own answer is seen.
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _TOO_LONG = "_router_body_too_long"
+# For threads that still work when all else has ended: more than the bound on a wait (DATABASE_TIMEOUT_SECONDS).
+LEAVE_SECONDS = 3.0
+
+logger = logging.getLogger("proxy.daphne")
 
 HINT = "Install the versions of daphne, autobahn and twisted that pyproject.toml names, or run another ASGI server."
 
@@ -176,7 +182,8 @@ def install(
     `at_start` is called when the event loop runs. At SIGTERM the listening sockets are closed and `at_drain` awaited; a
     second one does not wait for it. Then, and at any other end, `at_end` is awaited before Daphne stops: its own ending
     of applications fails (KeyError) while it still lists an upgrade of the last second, and it goes on to accept
-    connections meanwhile. Its access log is kept from naming a query, which may hold a token, and bodies are bounded.
+    connections meanwhile. No thread that hangs holds up the end. Its access log is kept from naming a query, which may
+    hold a token, and bodies are bounded.
     """
     WebSocketFactory.protocol = StreamProtocol
     AccessLogGenerator.write_entry = _write_entry
@@ -188,7 +195,7 @@ def install(
 
     def finish() -> Deferred[None]:
         _stop_listening(shared)
-        return Deferred.fromFuture(asyncio.ensure_future(at_end()))
+        return Deferred.fromFuture(asyncio.ensure_future(_end(at_end)))
 
     def begin() -> None:
         # Twisted has set its own handlers by now: ours take the place of its SIGTERM's.
@@ -197,6 +204,23 @@ def install(
 
     reactor.addSystemEventTrigger("before", "shutdown", finish)  # type: ignore[arg-type]
     reactor.callWhenRunning(reactor.callLater, 0, begin)  # the loop itself runs only then
+
+
+async def _end(at_end: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Python waits for threads of concurrent.futures, Django's own among them, however long a frozen database holds
+    them. Whoever waits for our end does not: LEAVE_SECONDS after all is told and written down the process ends.
+    """
+    try:
+        await at_end()
+    finally:
+        timer = threading.Timer(LEAVE_SECONDS, _leave)
+        timer.daemon = True  # one that ends before is not held up by this
+        timer.start()
+
+
+def _leave() -> None:
+    logger.warning("ending without the threads that hang: the database does not answer them")
+    os._exit(0)
 
 
 class _Terminator:

@@ -93,15 +93,19 @@ def _add(entry: dict[str, Any], diff: Diff) -> None:
 
 
 def _change(replica: Replica, entry: dict[str, Any], live: dict[int, int], diff: Diff) -> None:
-    if replica.registered:  # from now on it is the file's: it neither lapses, nor says what it is
+    taken_over = replica.registered
+    if taken_over:  # from now on it is the file's: it neither lapses, nor says what it is
+        if replica.lapsed:  # nobody is left to renew it, who would take that drain back
+            entry = {"state": ReplicaState.ACTIVE, **entry}
         replica.registered_ttl_seconds, replica.lapsed, replica.from_file = None, False, True
         replica.save(update_fields=["registered_ttl_seconds", "lapsed", "from_file"])
     # Not the URL: it names the same replica, with or without the default port, as whoever added it wrote it.
     changed = {name: value for name, value in entry.items() if name != "url" and getattr(replica, name) != value}
-    if not changed:
+    if not changed and not taken_over:
         diff.unchanged.append(f"{replica} ({replica.url})")
         return
-    shown = [f"{name} {_shown(getattr(replica, name))} → {_shown(value)}" for name, value in changed.items()]
+    shown = ["origin itself → file"] if taken_over else []
+    shown += [f"{name} {_shown(getattr(replica, name))} → {_shown(value)}" for name, value in changed.items()]
     for name, value in changed.items():
         setattr(replica, name, value)
     replica.save(update_fields=list(changed))

@@ -7,12 +7,13 @@ lapses. Replicas that people or files made are never touched.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from replicas import rules
 from replicas.models import Replica, ReplicaState
@@ -36,12 +37,12 @@ class Wanted:
     max_sessions: int | None = None
 
 
-def register(wanted: Wanted, by: int, *, anybodys: bool = False) -> tuple[Replica, bool]:
-    """Add it, or renew it and take over what has changed; give it, and whether it is new.
+def register(wanted: Wanted, by: int, *, anybodys: bool = False) -> tuple[Replica, Replica | None]:
+    """Add it, or renew it and take over what has changed; give it, and as it was before (None: it is new).
 
-    `by`: the id of the API token that says so. Another token renews it only where it may renew `anybodys`. Drained
-    because it had lapsed, it takes sessions again; drained by an operator it stays so. Raises Conflict, or
-    ValidationError.
+    `by`: the id of the API token that says so. Another token renews it only where it may renew `anybodys`, and it stays
+    the first one's. Drained because it had lapsed, it takes sessions again; drained by an operator it stays so. Raises
+    Conflict, or ValidationError.
     """
     try:
         with transaction.atomic():
@@ -50,32 +51,49 @@ def register(wanted: Wanted, by: int, *, anybodys: bool = False) -> tuple[Replic
         raise Conflict("somebody else has added the same replica at this moment; try again") from fault
 
 
-def _register(wanted: Wanted, by: int, anybodys: bool) -> tuple[Replica, bool]:
-    there = list(Replica.objects.select_for_update(no_key=True).filter(name=wanted.name))
-    if not all(replica.registered for replica in there):
-        # Not which URL it has: a token of the scope register reads nothing.
-        raise Conflict(f"the name “{wanted.name}” is that of a replica that people made")
-    if there and there[0].registered_by != by and not anybodys:
-        raise Conflict(f"“{wanted.name}” was registered with another token, and is that one’s until it lapses")
+def _register(wanted: Wanted, by: int, anybodys: bool) -> tuple[Replica, Replica | None]:
     said = {
         "url": wanted.url,
         "weight": wanted.weight,
         "max_sessions": wanted.max_sessions,
         "registered_ttl_seconds": wanted.ttl_seconds,
-        "registered_by": by,
     }
-    if not there:
-        replica = Replica(name=wanted.name, **said)
+    was = _renewed_by(wanted, by, anybodys)
+    if was is None:
+        _refuse_anothers(wanted.name)
+        replica = Replica(name=wanted.name, registered_by=by, **said)
         _check(replica)
         replica.save()
-        return replica, True
-    replica = there[0]
+        return replica, None
+    replica = copy.copy(was)
     for name, value in said.items():
         setattr(replica, name, value)
     _check(replica)
-    back = {"state": ReplicaState.ACTIVE} if replica.lapsed and replica.state == ReplicaState.DRAINING else {}
-    Replica.objects.filter(pk=replica.pk).update(**said, **back, lapsed=False, renewals=F("renewals") + 1)
-    return Replica.objects.select_related("health").get(pk=replica.pk), False
+    back = {"state": ReplicaState.ACTIVE} if was.lapsed and was.state == ReplicaState.DRAINING else {}
+    Replica.objects.filter(pk=was.pk).update(**said, **back, lapsed=False, renewals=F("renewals") + 1)
+    return Replica.objects.select_related("health").get(pk=was.pk), was
+
+
+def _renewed_by(wanted: Wanted, by: int, anybodys: bool) -> Replica | None:
+    """The registration that is meant: the one of that server, or else of that name, which then has a new URL.
+
+    The server's first, because people may rename it, and give its name to another: it is to stay in service.
+    """
+    servers = rules.spellings(wanted.url)
+    rows = Replica.objects.select_for_update(no_key=True).exclude(registered_ttl_seconds=None).order_by("pk")
+    if not anybodys:
+        rows = rows.filter(registered_by=by)
+    meant = list(rows.filter(Q(url__in=servers) | Q(name=wanted.name)))
+    return min(meant, key=lambda each: (each.url not in servers, each.registered_by != by), default=None)
+
+
+def _refuse_anothers(name: str) -> None:
+    """Raises Conflict. Says not which URL it has: a token of the scope register reads nothing."""
+    there = list(Replica.objects.filter(name=name))
+    if not all(replica.registered for replica in there):
+        raise Conflict(f"the name “{name}” is that of a replica that people made")
+    if there:
+        raise Conflict(f"“{name}” was registered with another token, and is that one’s until it is removed")
 
 
 def _check(replica: Replica) -> None:
@@ -83,7 +101,7 @@ def _check(replica: Replica) -> None:
     try:
         replica.full_clean()
     except ValidationError as error:
-        if any(other.url in rules.spellings(replica.url) for other in Replica.objects.exclude(pk=replica.pk)):
+        if any(each.code == Replica.TAKEN for each in error.error_dict.get("url", ())):
             raise Conflict(f"the URL {replica.url} is another replica's") from error
         raise
 

@@ -115,6 +115,7 @@ class Replica(models.Model):
     """One streaming server. Insertion order is the order of `id` (contract A2)."""
 
     State = ReplicaState
+    TAKEN = "taken"  # the code of a ValidationError where another replica has what this one wants
 
     name = models.CharField(
         max_length=rules.MAX_NAME_LENGTH,
@@ -227,7 +228,7 @@ class Replica(models.Model):
             self.url = rules.replica_url(self.url)
 
     def clean(self) -> None:
-        problems = {}
+        problems = dict[str, ValidationError]()
         others = Replica.objects.exclude(pk=self.pk)
         try:
             spellings = rules.spellings(rules.replica_url(self.url))
@@ -235,12 +236,14 @@ class Replica(models.Model):
             spellings = ()  # clean_fields has said so
         twin = others.filter(url__in=spellings).first()
         if twin and twin.url == self.url:
-            problems["url"] = "A replica with this URL exists already."
+            problems["url"] = ValidationError("A replica with this URL exists already.", self.TAKEN)
         elif twin:
-            problems["url"] = f"“{self.url}” is the same server as the replica “{twin}” ({twin.url})."
+            said = f"“{self.url}” is the same server as the replica “{twin}” ({twin.url})."
+            problems["url"] = ValidationError(said, self.TAKEN)
         marked = others.filter(primary=True).first()
         if self.primary and marked:
-            problems["primary"] = f"“{marked}” is the primary; the list’s action “Make primary” moves the mark."
+            said = f"“{marked}” is the primary; the list’s action “Make primary” moves the mark."
+            problems["primary"] = ValidationError(said, self.TAKEN)
         if problems:
             raise ValidationError(problems)
 

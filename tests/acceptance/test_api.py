@@ -123,6 +123,17 @@ async def test_a_session_of_either_process_is_ended_with_the_callers_words(
         await leave_all([there[0], waiting])
 
 
+async def test_a_head_has_no_body(api: httpx.AsyncClient) -> None:
+    """Or the next answer on the connection would begin with it. And the character 0 is in no name."""
+    for _ in range(2):
+        head, got = await api.head("/replicas"), await api.get("/replicas")
+        assert (head.status_code, head.content) == (got.status_code, b"") == (200, b"")
+        assert "items" in got.json()
+    for path in ("/replicas/%00", "/sessions/%00"):
+        assert (await api.get(path)).status_code == 404
+    assert (await api.get("/sessions?client=%00")).json()["errors"][0]["field"] == "client"
+
+
 async def test_changes_of_health_are_events(cluster: Cluster, api: httpx.AsyncClient) -> None:
     """Those that a real prober finds, polled by a cursor."""
     async with slotted_replica(slots=1) as replica:

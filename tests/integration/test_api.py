@@ -6,6 +6,7 @@ import re
 import time
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -167,6 +168,71 @@ def test_nobody_overwrites_what_they_have_not_seen() -> None:
     assert Replica.objects.get().weight == 2.0
 
 
+def test_nobody_deletes_what_they_have_not_seen() -> None:
+    """And a list of tags is one (RFC 9110 §13.1.1): one of them is enough, but none that is weak."""
+    api = Api()
+    add_replica("a")
+    old = api("GET", "/replicas/a")["ETag"]
+    api("PATCH", "/replicas/a", {"weight": 2.0})
+    now = api("GET", "/replicas/a")["ETag"]
+    for wrong in (old, f"W/{now}", now.strip('"'), f'{old}, "other"', ""):
+        problem(api("DELETE", "/replicas/a", headers={"If-Match": wrong}), 412)
+        problem(api("PATCH", "/replicas/a", {"weight": 3.0}, headers={"If-Match": wrong}), 412)
+    for right in ("*", f"{old}, {now}", f'"a,b",{now}'):
+        assert api("PATCH", "/replicas/a", {"weight": 2.0}, headers={"If-Match": right}).status_code == 200
+    assert api("DELETE", "/replicas/a", headers={"If-Match": f"{old} , {now}"}).status_code == 204
+    problem(api("DELETE", "/replicas/a", headers={"If-Match": "*"}), 404)
+
+
+def test_a_name_that_nobody_gave_goes_with_its_url() -> None:
+    """It would be another server's. One that somebody gave stays, and so does the default where it is asked for."""
+    api = Api()
+    made = api("POST", "/replicas", {"url": "http://a:8000"}).json()
+    path = f"/replicas/{made['id']}"
+    assert made["name"] == "a:8000"
+    assert api("PATCH", path, {"url": "http://b:9000"}).json()["name"] == "b:9000"
+    assert "name: a:8000 → b:9000" in LogEntry.objects.latest("pk").change_message
+    assert api("PATCH", path, {"url": "http://c", "name": "b:9000"}).json()["name"] == "b:9000"
+    assert api("PATCH", path, {"url": "http://d"}).json()["name"] == "b:9000"
+
+
+@pytest.mark.parametrize("name", ["12", " 12 ", "٣"])
+def test_no_name_is_a_number(name: str) -> None:
+    """It would be taken for an id."""
+    api = Api()
+    add_replica("a")
+    for told in (
+        api("POST", "/replicas", {"url": "http://b", "name": name}),
+        api("PATCH", "/replicas/a", {"name": name}),
+        api("PUT", f"/replicas/{quote(name)}", {"url": "http://b", "ttl_seconds": 30}),
+    ):
+        assert [each["field"] for each in problem(told, 422)["errors"]] == ["name"]
+
+
+def test_what_is_made_says_where_it_is() -> None:
+    """By its id, which stays when its name does not."""
+    api = Api()
+    made = api("POST", "/replicas", {"url": "http://a", "name": "a"})
+    itself = api("PUT", "/replicas/gpu-1", {"url": "http://gpu-1", "ttl_seconds": 30})
+    for each in (made, itself):
+        assert each.status_code == 201
+        assert each["Location"] == f"{V1}/replicas/{each.json()['id']}"
+        assert api.client.get(each["Location"]).json() == each.json()
+    assert "Location" not in api("PUT", "/replicas/gpu-1", {"url": "http://gpu-1", "ttl_seconds": 30})
+
+
+def test_what_can_be_got_can_be_asked_for_its_head() -> None:
+    api = Api()
+    add_replica("a")
+    for method, path in NEEDED:
+        if method == "GET" and path != "/events/0":
+            got, head = api("GET", path), api("HEAD", path)
+            assert (head.status_code, head.content) == (200, b""), path
+            assert head.headers.get("ETag") == got.headers.get("ETag")
+    assert api("HEAD", "/replicas/b").status_code == 404
+    assert Api(Scope.REGISTER)("HEAD", "/replicas").status_code == 403
+
+
 def test_acts_say_first_what_they_will_do() -> None:
     api = Api(Scope.OPERATE)
     add_replica("a", max_sessions=None)
@@ -288,7 +354,7 @@ def test_every_error_is_a_problem(client: Client) -> None:
     problem(client.get("/api/"), 404)
     told = api("DELETE", "/queue")
     problem(told, 405)
-    assert told["Allow"] == "GET"
+    assert set(told["Allow"].split(", ")) == {"GET", "HEAD"}
     problem(api.client.post(f"{V1}/replicas", "{", content_type="application/json"), 400)
     problem(api.client.post(f"{V1}/replicas", "url=http://a", content_type="application/x-www-form-urlencoded"), 415)
     problem(api.client.post(f"{V1}/replicas", "[1]", content_type="application/json"), 422)

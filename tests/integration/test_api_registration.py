@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 
 from api.models import Scope
@@ -63,10 +64,10 @@ def test_what_people_made_is_not_touched() -> None:
     told = problem(api("PUT", "/replicas/a", {"url": "http://gpu-1:8000", "ttl_seconds": 30}), 409)
     assert row.url not in json.dumps(told)  # such a token reads nothing
     problem(api("PUT", "/replicas/gpu-1", {"url": row.url, "ttl_seconds": 30}), 409)
-    problem(api("DELETE", "/replicas/a"), 403)
+    problem(api("DELETE", "/replicas/a"), 404)
     assert list(Replica.objects.values_list("name", "renewals")) == [("a", 0)]
     api("PUT", "/replicas/gpu-1", {"url": "http://gpu-1:8000", "ttl_seconds": 30})
-    problem(api("PUT", "/replicas/gpu-2", {"url": "http://gpu-1:8000", "ttl_seconds": 30}), 409)
+    problem(Api(Scope.REGISTER)("PUT", "/replicas/gpu-2", {"url": "http://gpu-1:8000", "ttl_seconds": 30}), 409)
     assert api("DELETE", "/replicas/gpu-1").status_code == 204
 
 
@@ -140,9 +141,51 @@ def test_a_register_token_touches_nothing_of_another_ones() -> None:
     assert one("PUT", "/replicas/gpu-1", body).status_code == 201
     told = problem(other("PUT", "/replicas/gpu-1", body | {"url": "http://elsewhere:8000"}), 409)
     assert "gpu-1:8000" not in told["detail"]
-    problem(other("DELETE", "/replicas/gpu-1"), 403)
+    problem(other("DELETE", "/replicas/gpu-1"), 404)
     assert editor("PUT", "/replicas/gpu-1", body).status_code == 200
+    assert one("PUT", "/replicas/gpu-1", body).status_code == 200  # its own still
     assert editor("DELETE", "/replicas/gpu-1").status_code == 204
+
+
+def test_a_register_token_learns_nothing_of_others_from_what_it_may_not_delete() -> None:
+    """Neither which ids there are, nor their names: all are answered like one that does not exist."""
+    api, other = Api(Scope.REGISTER), Api(Scope.REGISTER)
+    people = add_replica("10.1.2.3:8000", url="http://10.1.2.3:8000")
+    Replica.objects.create(name="10.1.2.3:8000", url="http://elsewhere")
+    others = other("PUT", "/replicas/gpu-2", {"url": "http://gpu-2", "ttl_seconds": 30}).json()["id"]
+    mine = api("PUT", "/replicas/gpu-1", {"url": "http://gpu-1", "ttl_seconds": 30}).json()["id"]
+    Replica.objects.filter(pk=people.pk).update(registered_by=api.token.pk)  # a file has taken it over since
+    answers = set()
+    for named in (people.pk, "10.1.2.3:8000", others, "gpu-2", mine + 1000, "nobody"):
+        told = problem(api("DELETE", f"/replicas/{named}"), 404)
+        answers.add(told["detail"].replace(f"'{named}'", "'x'"))
+    assert len(answers) == 1
+    assert api("DELETE", f"/replicas/{mine}").status_code == 204
+
+
+def test_who_may_only_add_takes_no_others_registration() -> None:
+    """The scope edit is not enough: its user may add replicas, and change none."""
+    adder = User.objects.create_user("adder", is_staff=True)
+    adder.user_permissions.add(Permission.objects.get(codename="add_replica"))
+    server, editor = Api(Scope.REGISTER), Api(Scope.EDIT, user=adder)
+    body = {"url": "http://gpu-1:8000", "ttl_seconds": 30}
+    assert server("PUT", "/replicas/gpu-1", body).status_code == 201
+    problem(editor("PUT", "/replicas/gpu-1", body | {"weight": 9.0}), 409)
+    problem(editor("PUT", "/replicas/gpu-2", body), 409)
+    assert Replica.objects.get().weight == 1.0
+    assert editor("PUT", "/replicas/gpu-2", {"url": "http://gpu-2:8000", "ttl_seconds": 30}).status_code == 201
+
+
+def test_renamed_by_people_it_is_renewed_and_deleted_by_its_server() -> None:
+    api = Api(Scope.REGISTER)
+    body = {"url": "http://gpu-1:8000", "ttl_seconds": 30}
+    id = api("PUT", "/replicas/gpu-1", body).json()["id"]
+    assert Api()("PATCH", "/replicas/gpu-1", {"name": "big"}).status_code == 200
+    add_replica("gpu-1", url="http://elsewhere")
+    renewed = api("PUT", "/replicas/gpu-1", body)
+    assert (renewed.status_code, renewed.json()["id"], renewed.json()["name"]) == (200, id, "big")
+    assert Replica.objects.get(pk=id).renewals == 1
+    assert api("DELETE", f"/replicas/{renewed.json()['name']}").status_code == 204
 
 
 def test_no_server_registers_with_a_number_for_its_name() -> None:
@@ -160,11 +203,33 @@ def test_a_lapsed_one_is_drained_by_an_act() -> None:
     assert "lapsed → draining" in LogEntry.objects.get().change_message
 
 
+@pytest.mark.parametrize("state", ["draining", "active", "disabled"])
+def test_a_lapsed_one_is_taken_over_by_who_says_its_state(state: str) -> None:
+    """Draining too: that it drained already was its lapse, which its next renewal would take back."""
+    server = Api(Scope.REGISTER)
+    body = {"url": "http://gpu-1:8000", "ttl_seconds": 30}
+    server("PUT", "/replicas/gpu-1", body)
+    Replica.objects.update(state=ReplicaState.DRAINING)
+    Replica.objects.update(lapsed=True)
+    assert Api()("PATCH", "/replicas/gpu-1", {"weight": 2.0}).json()["lapsed"]
+    changed = Api()("PATCH", "/replicas/gpu-1", {"state": state}).json()
+    assert (changed["state"], changed["lapsed"]) == (state, False)
+    assert f"draining, lapsed → {state}" in LogEntry.objects.latest("pk").change_message
+    assert server("PUT", "/replicas/gpu-1", body).json()["state"] == state
+
+
 def test_the_primary_is_marked_where_no_other_is() -> None:
     api = Api()
     assert api("POST", "/replicas", {"url": "http://a", "primary": True}).json()["primary"]
-    told = problem(api("POST", "/replicas", {"url": "http://b", "primary": True}), 422)
-    assert [each["field"] for each in told["errors"]] == ["primary"]
+    told = problem(api("POST", "/replicas", {"url": "http://b", "primary": True}), 409)
+    assert [(each["field"], each["value"]) for each in told["errors"]] == [("primary", "True")]
+    assert "make-primary" in told["errors"][0]["fix"]
+    assert api("POST", "/replicas", {"url": "http://b", "name": "b"}).status_code == 201
+    problem(api("PATCH", "/replicas/b", {"primary": True}), 409)
+    # Two at once that are wrong, one of them a conflict.
+    told = problem(api("POST", "/replicas", {"url": "http://a:80", "primary": True}), 409)
+    assert {each["field"] for each in told["errors"]} == {"url", "primary"}
+    assert api("POST", "/replicas/b/make-primary").status_code == 200
 
 
 def test_what_docs_api_md_shows_is_true(client: Client) -> None:

@@ -58,8 +58,9 @@ def test_a_late_renewal_takes_the_drain_back() -> None:
     renewals = Renewals()
     pass_time(renewals, 0, 12)
     assert state() == ("draining", True)
-    _, new = register(GPU, BY)
-    assert not new
+    now, was = register(GPU, BY)
+    assert was is not None
+    assert (was.state, now.state) == ("draining", "active")
     assert state() == ("active", False)
     pass_time(renewals, 12.5, 9)
     assert state() == ("active", False)
@@ -159,6 +160,20 @@ def test_a_file_that_names_it_takes_it_over() -> None:
         register(GPU, BY)
 
 
+@pytest.mark.parametrize(("named", "then"), [("", "active"), (", state: draining", "draining")])
+def test_a_file_that_takes_over_a_lapsed_one_puts_it_back_to_work(named: str, then: str) -> None:
+    """Nobody renews it any more, who would take that drain back. Unless the file names its state."""
+    register(GPU, BY)
+    pass_time(Renewals(), 0, 12)
+    file = parse(f"router: {{replicas: [{{url: http://gpu-1:8000{named}}}]}}")
+    told = loading.load(file, dry_run=True)
+    assert state() == ("draining", True)
+    assert loading.load(file) == told
+    assert state() == (then, False)
+    assert "origin itself → file" in told.changed[0]
+    assert ("state draining → active" in told.changed[0]) == (not named)
+
+
 def test_what_one_token_has_registered_another_does_not_take() -> None:
     """A stolen token of one server moves no sessions of another's; who may edit may."""
     register(GPU, BY)
@@ -168,7 +183,37 @@ def test_what_one_token_has_registered_another_does_not_take() -> None:
     assert Replica.objects.get().url == GPU.url
     register(moved, OTHER, anybodys=True)
     found = Replica.objects.get()
-    assert (found.url, found.registered_by) == (moved.url, OTHER)
+    assert (found.url, found.registered_by) == (moved.url, BY)  # whose it stays, so that its own server renews it
+    assert register(GPU, BY)[1] is not None
+
+
+def test_a_new_name_that_people_gave_it_stays() -> None:
+    """And it stays in service: who registers it goes on with the name that it knows."""
+    register(GPU, BY)
+    Replica.objects.update(name="the big one")
+    renewed, was = register(dataclasses.replace(GPU, weight=2.0), BY)
+    assert was is not None
+    assert (renewed.name, renewed.weight, renewed.renewals) == ("the big one", 2.0, 1)
+    with pytest.raises(Conflict):
+        register(GPU, OTHER)
+
+
+@pytest.mark.parametrize("namesake", ["people", "itself"])
+def test_its_name_given_to_another_one_takes_nothing_from_it(namesake: str) -> None:
+    """Whether it is called otherwise now, or both have that name: a server is known by its address first."""
+    mine, _ = register(GPU, BY)
+    if namesake == "people":
+        other = add_replica("gpu-2")
+    else:
+        other, _ = register(Wanted("gpu-2", "http://gpu-2:8000", ttl_seconds=10.0), BY)
+    for name in ("gpu-1", "the big one"):
+        Replica.objects.filter(pk=mine.pk).update(name=name)
+        Replica.objects.filter(pk=other.pk).update(name="gpu-1")
+        renewed, was = register(GPU, BY)
+        assert was is not None
+        assert (renewed.pk, renewed.name, renewed.url) == (mine.pk, name, GPU.url)
+    other.refresh_from_db()
+    assert (other.renewals, other.url) == (0, "http://gpu-2:8000")
 
 
 @pytest.mark.parametrize("how", ["steering", "acts", "a queryset", "a save"])
