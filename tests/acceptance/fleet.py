@@ -10,6 +10,7 @@ import contextlib
 import json
 import signal
 import socket
+import sqlite3
 import time
 import urllib.error
 import urllib.request
@@ -22,7 +23,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.ports import free_port
-from tests.processes import BIN, Running, manage, managing, migrated, running, wait_until
+from tests.processes import BIN, SQLITE, Running, manage, managing, migrated, running, wait_until
 
 INIT = {"type": "session_init_v2", "curated_prompts": ["a fox in the snow"], "stream_mode": "av_fmp4"}
 HEALTH = "  health_check: {path: /readyz, interval_seconds: 0.3, timeout_seconds: 1, failure_threshold: 2}\n"
@@ -74,6 +75,20 @@ class Fleet:
             self.replicas[name].process.kill()
         for name in names:
             self.replicas[name].process.wait()
+
+    def end_prober(self, number: int) -> None:
+        """By SIGKILL or SIGSTOP; not while it writes: nobody takes SQLite's lock from a process that is stopped."""
+        wait_until(lambda: self._ends_prober(number), what="a prober that does not write")
+
+    def _ends_prober(self, number: int) -> bool:
+        self.prober.process.send_signal(number)
+        with contextlib.closing(sqlite3.connect(self.var / SQLITE, timeout=1)) as database:
+            try:
+                database.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                self.prober.process.send_signal(signal.SIGCONT)
+                return False
+        return True
 
     def operator(self) -> tuple[str, str]:
         """Name and password of one who may do everything."""

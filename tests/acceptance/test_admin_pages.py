@@ -58,7 +58,9 @@ async def opened(browser: Browser, size: dict[str, int], scheme: str) -> tuple[B
     page.on(
         "response",
         lambda answer: (
-            wrong.append(f"{answer.url}: {answer.status}") if "/static/" in answer.url and not answer.ok else None
+            wrong.append(f"{answer.url}: {answer.status}")
+            if "/static/" in answer.url and answer.status >= 400
+            else None
         ),
     )
     return context, page, wrong

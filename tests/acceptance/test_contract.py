@@ -100,7 +100,7 @@ async def test_all_down_is_said_within_a_second(fleet: Fleet) -> None:
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
 async def test_without_a_prober_the_last_word_stands(fleet: Fleet, number: int) -> None:
     """Hung or dead: it is shown as stale, the router stays ready and places sessions as before (faults.md 52)."""
-    fleet.prober.process.send_signal(number)
+    await asyncio.to_thread(fleet.end_prober, number)
 
     def stale() -> bool:
         replicas = fleet.get("/status")[1]["replicas"]
