@@ -40,7 +40,7 @@ LOG_LEVEL = _env.text(
 ).upper()
 LOG_FORMAT = _env.text("LOG_FORMAT", "text", allowed="text or json", valid=lambda value: value in ("text", "json"))
 LOGGING = logging_config(LOG_LEVEL, LOG_FORMAT)
-LOGGING_CONFIG = "logging.config.dictConfig"
+LOGGING_CONFIG = "routerproject.logs.configure"
 
 SECRET_KEY = _env.text(
     "SECRET_KEY",
