@@ -1,6 +1,7 @@
 """Who may ask for /status and /metrics: anyone, staff, or a machine with the token.
 
 Wraps views that routerproject's MachinePaths reaches before any middleware: whoever is signed in is found here.
+instruments.py asks for the token where it serves metrics itself.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse
 
 STAFF, TOKEN = "staff", "token"  # beside "public"
+REFUSED = "A bearer token is needed."
 
 _threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="access")
 
@@ -41,8 +43,8 @@ def guarded(setting: str) -> Callable[[View], Callable[[HttpRequest], Coroutine[
 
 
 async def _refusal(request: HttpRequest, access: str) -> HttpResponse | None:
-    if access == TOKEN and not _has_token(request):
-        return _said(401, "A bearer token is needed.", headers={"WWW-Authenticate": "Bearer"})
+    if access == TOKEN and not has_token(request.headers.get("Authorization", "")):
+        return _said(401, REFUSED, headers={"WWW-Authenticate": "Bearer"})
     if access == STAFF:
         try:
             async with asyncio.timeout(settings.DATABASE_TIMEOUT_SECONDS):
@@ -54,8 +56,9 @@ async def _refusal(request: HttpRequest, access: str) -> HttpResponse | None:
     return None
 
 
-def _has_token(request: HttpRequest) -> bool:
-    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+def has_token(authorization: str) -> bool:
+    """Is the machines' token in this Authorization header?"""
+    kind, _, token = authorization.partition(" ")
     # Octets: of text with other than ASCII compare_digest raises.
     given, wanted = token.strip().encode(), settings.ROUTER_MACHINE_TOKEN.encode()
     return kind.lower() == "bearer" and bool(wanted) and secrets.compare_digest(given, wanted)

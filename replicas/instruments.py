@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
-from collections.abc import Iterator
-from wsgiref.simple_server import WSGIServer
+from collections.abc import Callable, Iterable, Iterator
+from socketserver import ThreadingMixIn
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from django.conf import settings
 from prometheus_client import (
@@ -19,11 +22,12 @@ from prometheus_client import (
     Histogram,
     ProcessCollector,
     disable_created_metrics,
-    start_http_server,
+    make_wsgi_app,
 )
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from replicas.access import REFUSED, TOKEN, has_token
 from replicas.version import VERSION
 
 logger = logging.getLogger("replicas.metrics")
@@ -93,7 +97,7 @@ async def _serve(registry: CollectorRegistry, listen: tuple[str, int]) -> None:
     while True:
         try:
             # It may look a name up.
-            server, _ = await asyncio.to_thread(start_http_server, listen[1], listen[0], registry)
+            server = await asyncio.to_thread(_start, registry, *listen)
             break
         except OSError as fault:
             if not told:
@@ -106,6 +110,36 @@ async def _serve(registry: CollectorRegistry, listen: tuple[str, int]) -> None:
     finally:
         # It takes up to half a second, for which nobody is to wait.
         threading.Thread(target=_close, args=[server], name="metrics: close", daemon=True).start()
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Silent(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """A line for each scrape says nothing."""
+
+
+def _start(registry: CollectorRegistry, host: str, port: int) -> WSGIServer:
+    """Raises OSError."""
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+    of_family = type("_Server", (_Server,), {"address_family": family})
+    server: WSGIServer = make_server(host, port, _for_those_who_may(make_wsgi_app(registry)), of_family, _Silent)
+    threading.Thread(target=server.serve_forever, name="metrics: serve", daemon=True).start()
+    return server
+
+
+def _for_those_who_may(show: Callable[..., Iterable[bytes]]) -> Callable[..., Iterable[bytes]]:
+    """As at /metrics: who asks needs the token, where ROUTER_METRICS_ACCESS says so. Staff cannot sign in here."""
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if settings.ROUTER_METRICS_ACCESS == TOKEN and not has_token(environ.get("HTTP_AUTHORIZATION", "")):
+            start_response("401 Unauthorized", [("WWW-Authenticate", "Bearer"), ("Content-Type", "text/plain")])
+            return [f"{REFUSED}\n".encode()]
+        return show(environ, start_response)
+
+    return application
 
 
 def _close(server: WSGIServer) -> None:

@@ -14,7 +14,10 @@ class AccessAttemptAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # no subs
     list_display = ("username", "ip_address", "failures_since_start", "attempt_time")
     list_display_links = None
     search_fields = ("username", "ip_address")
-    search_help_text = "By name or address. Delete a row, and that name may try again from that address."
+    search_help_text = (
+        "By name or address. Delete a row, and that name may try again from that address; where an address has tried "
+        "many names, delete its rows, or run manage.py axes_reset_ip ADDRESS."
+    )
     ordering = ("-attempt_time",)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:

@@ -5,6 +5,7 @@ Registered by apps.py, run by Django's commands and by asgi.py. Each message say
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,7 +68,7 @@ def defaults_that_are_for_one_desk(app_configs: Sequence[Any] | None, **kwargs: 
                 id="router.E008",
             )
         )
-    if settings.ALLOWED_HOSTS == settings.LOCAL_HOSTS or "*" in settings.ALLOWED_HOSTS:
+    if set(settings.ALLOWED_HOSTS) <= set(settings.LOCAL_HOSTS) or "*" in settings.ALLOWED_HOSTS:
         found.append(
             checks.Error(
                 f"ALLOWED_HOSTS is {','.join(settings.ALLOWED_HOSTS)}: pages answer on this machine alone, or whatever "
@@ -90,14 +91,45 @@ def defaults_that_are_for_one_desk(app_configs: Sequence[Any] | None, **kwargs: 
             )
     if settings.BEHIND_PROXY and not settings.ROUTER_TRUSTED_PROXIES:
         found.append(
-            checks.Warning(
+            checks.Error(
                 "BEHIND_PROXY is true and ROUTER_TRUSTED_PROXIES 0: to limits, sign-ins and the log all clients have "
-                "the proxy's address.",
+                "the proxy's address, and anyone who types wrong passwords locks all operators out.",
                 hint="Set ROUTER_TRUSTED_PROXIES to how many proxies of yours stand before the router, mostly 1.",
-                id="router.W001",
+                id="router.E009",
+            )
+        )
+    listen = settings.ROUTER_METRICS_LISTEN
+    if listen and settings.ROUTER_METRICS_ACCESS != "token" and not _is_this_machine(listen[0]):
+        found.append(
+            checks.Error(
+                f"ROUTER_METRICS_LISTEN is {listen[0]}:{listen[1]}: anyone who reaches that address reads names, load "
+                "and failures of all replicas; staff cannot sign in there.",
+                hint="Set ROUTER_METRICS_ACCESS=token and ROUTER_MACHINE_TOKEN, or let it listen at 127.0.0.1.",
+                id="router.E010",
             )
         )
     return found
+
+
+@checks.register(checks.Tags.security, deploy=True)
+def our_secret_goes_where_it_should(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    if not settings.ROUTER_UPSTREAM_AUTHORIZATION or settings.ROUTER_REPLICA_NETWORKS:
+        return []
+    return [
+        checks.Warning(
+            "ROUTER_UPSTREAM_AUTHORIZATION is set and ROUTER_REPLICA_NETWORKS is not: whoever may add a replica, with "
+            "a token of the scope register too, has that secret sent to a server of theirs by the next probe.",
+            hint="Set ROUTER_REPLICA_NETWORKS to the networks that your replicas are in, like 10.0.0.0/8.",
+            id="router.W002",
+        )
+    ]
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def refuse_to_start() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from django.db import Error as DatabaseFault
+from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template.loader import render_to_string
 from django.views.csrf import csrf_failure
@@ -14,8 +14,11 @@ RETRY_SECONDS = 3
 
 
 def failed(request: HttpRequest) -> HttpResponse:
-    """503 while the database is away: then nothing is broken, and a later try will do. Asks no database itself."""
-    if not isinstance(sys.exc_info()[1], DatabaseFault):
+    """503 while the database is away: then nothing is broken, and a later try will do. Asks no database itself.
+
+    Other faults that it reports, of a value that it does not take or of a table that is missing, are ours.
+    """
+    if not isinstance(sys.exc_info()[1], OperationalError | InterfaceError):
         return server_error(request)
     page = HttpResponse(render_to_string("503.html"), status=503)
     page.headers["Retry-After"] = str(RETRY_SECONDS)

@@ -40,7 +40,7 @@ LOG_LEVEL = _env.text(
 ).upper()
 LOG_FORMAT = _env.text("LOG_FORMAT", "text", allowed="text or json", valid=lambda value: value in ("text", "json"))
 LOGGING = logging_config(LOG_LEVEL, LOG_FORMAT)
-LOGGING_CONFIG = "logging.config.dictConfig"
+LOGGING_CONFIG = "routerproject.logs.configure"
 
 SECRET_KEY = _env.text(
     "SECRET_KEY",
@@ -269,7 +269,7 @@ MIDDLEWARE = [
     "axes.middleware.AxesMiddleware",  # the last, it is told to be
 ]
 # Sign-ins, throttled: signin.py.
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AUTHENTICATION_BACKENDS = ["routerproject.signin.OneAtATime"]
 AXES_FAILURE_LIMIT = 5
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -278,6 +278,7 @@ AXES_RESET_ON_SUCCESS = True
 AXES_VERBOSE = AXES_ENABLE_ADMIN = False  # admin.py has ours
 AXES_DISABLE_ACCESS_LOG = True  # of sign-ins that succeed Django keeps the last
 AXES_CLIENT_IP_CALLABLE = "routerproject.signin.address"
+AXES_USERNAME_CALLABLE = "routerproject.signin.name"
 AXES_HANDLER = "routerproject.signin.Throttle"
 AXES_LOCKOUT_CALLABLE = "routerproject.signin.locked_out"
 TEMPLATES = [

@@ -1,7 +1,8 @@
 """Secrets that are planted, and the look for them in all that a router process has written.
 
-processes.py gives them to every process that a test starts, and looks through its log at its end; a run of all tests is
-so a search of all that it wrote. test_secrets.py plants the others, and looks also at what clients were sent.
+processes.py gives them to every process that a test starts, and looks through its log, or what a command has printed,
+at its end; a run of all tests is so a search of all that it wrote. test_secrets.py plants the others, and looks also at
+what clients were sent.
 """
 
 from __future__ import annotations
@@ -37,5 +38,10 @@ def found_in(octets: bytes) -> str | None:
 
 def look_through(path: Path) -> None:
     """An AssertionError that names the file, where a secret stands in it."""
-    found = found_in(path.read_bytes())
-    assert found is None, f"a secret stands in {path.name}: …{found}…"
+    look_at(path.read_bytes(), path.name)
+
+
+def look_at(octets: bytes, name: str) -> None:
+    """The same for what was printed by `name`."""
+    found = found_in(octets)
+    assert found is None, f"a secret stands in {name}: …{found}…"

@@ -39,11 +39,12 @@ def environment(var: Path, **changes: Any) -> dict[str, str]:
 
 
 def manage(var: Path, *arguments: str, check: bool = True, **settings: Any) -> subprocess.CompletedProcess[str]:
-    """Run `manage.py ARGUMENTS` to its end; with `check` a failure shows what it printed."""
+    """Run `manage.py ARGUMENTS` to its end; with `check` a failure shows what it printed. No secret may stand there."""
     done = subprocess.run(
         [sys.executable, "manage.py", *arguments],
         cwd=ROOT, env=environment(var, **settings), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
+    canaries.look_at((done.stdout + done.stderr).encode(), f"what manage.py {arguments[0]} printed")
     if check and done.returncode:
         raise AssertionError(f"manage.py {' '.join(arguments)} exited {done.returncode}:\n{done.stdout}{done.stderr}")
     return done
@@ -60,7 +61,7 @@ def migrated(var: Path, **settings: Any) -> None:
 @functools.cache
 def _first_migrated() -> Path:
     var = Path(VAR_DIR, "migrated")
-    var.mkdir()
+    var.mkdir(exist_ok=True)  # from a try that has failed, whose cause the next one is to show again
     manage(var, "migrate", "--verbosity", "0")
     return var / SQLITE
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.canaries import MACHINE_TOKEN
+
 # Each sample by its name, without the prefix, and the values of its labels, in the order of the labels' names.
 Samples = dict[tuple[str, ...], float]
 
@@ -28,6 +30,7 @@ def parse(text: str) -> Samples:
 
 
 async def scrape(port: int, path: str = "/metrics") -> Samples:
+    """As a Prometheus that has the token of processes.py."""
     return parse(await asyncio.to_thread(_get, f"http://127.0.0.1:{port}{path}"))
 
 
@@ -41,6 +44,7 @@ async def scrape_all(ports: Iterable[int]) -> Counter[tuple[str, ...]]:
 
 
 def _get(url: str) -> str:
-    with urllib.request.urlopen(url, timeout=20) as answer:  # noqa: S310
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {MACHINE_TOKEN}"})  # noqa: S310
+    with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
         text: str = answer.read().decode()
         return text

@@ -29,6 +29,10 @@ from tests.processes import BIN, ROOT, Running, manage, migrated, running, wait_
 from tests.scraping import scrape
 
 CONFIGURATION = ROOT / "deploy" / "supervisor" / "supervisord.conf"
+PRODUCTION = {
+    "HTTPS_ONLY": "true", "ALLOWED_HOSTS": "router.example.com", "ROUTER_STATUS_ACCESS": "staff",
+    "ROUTER_METRICS_ACCESS": "token",
+}  # fmt: skip
 
 
 def children(pid: int, program: str) -> set[int]:
@@ -61,6 +65,7 @@ async def test_two_processes_share_a_socket_and_one_of_them_may_die(tmp_path: Pa
         manage(tmp_path, "loadreplicas", str(file))
         settings = {
             "ROUTER_PROCESSES": 2, "ROUTER_BIND": f"127.0.0.1:{port}", "PATH": f"{BIN}:{os.environ['PATH']}",
+            **PRODUCTION,
         }  # fmt: skip
         # As it stands, but for the metrics' ports: others on this machine may test the same at the same time.
         ports = free_in_a_hundred(0, 1, 90)
@@ -103,6 +108,21 @@ async def test_two_processes_share_a_socket_and_one_of_them_may_die(tmp_path: Pa
             everything = children(supervisor.pid, "")
             assert await asyncio.to_thread(supervisor.stop, signal.SIGTERM, 30) == 0
             assert not everything & running_now()
+
+
+def test_supervisord_starts_no_router_with_settings_for_a_desk(tmp_path: Path) -> None:
+    """As systemd does not: the check runs first, and its words are in the log."""
+    migrated(tmp_path)
+    settings = {
+        "ROUTER_PROCESSES": 1, "ROUTER_BIND": f"127.0.0.1:{free_port()}", "PATH": f"{BIN}:{os.environ['PATH']}",
+        **PRODUCTION, "ROUTER_STATUS_ACCESS": "public",
+    }  # fmt: skip
+    command = [str(BIN / "supervisord"), "-c", str(CONFIGURATION)]
+    with running("supervisord", command, tmp_path, **settings) as supervisor:
+        supervisor.wait_for("exited: 0 (exit status 1; not expected)", 60)
+        assert "(router.E006) ROUTER_STATUS_ACCESS is public" in supervisor.log
+        assert "Listening on TCP" not in supervisor.log
+        assert supervisor.stop() == 0
 
 
 @dataclass

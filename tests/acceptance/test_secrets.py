@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,9 +22,13 @@ from api.models import ApiToken, Scope
 from proxy.models import StreamToken
 from replicas import tokens
 from tests.acceptance.cluster import Cluster, running_cluster
+from tests.acceptance.servers import running_router
 from tests.acceptance.visitors import Visitor, visitor
 from tests.backing_servers import Postgres, Redis, redis_server, running_postgres
 from tests.canaries import canary, found_in, look_through
+from tests.fake_replica import raw_server
+from tests.ports import free_port
+from tests.processes import managing
 from tests.slotted_replica import slotted_replica
 
 PASSWORD = canary("password", 20)
@@ -57,7 +62,10 @@ def kept(token: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[Site]:
-    """One process writes text, the other JSON; both all that they have to say."""
+    """One process writes text, the other JSON; both all that they have to say.
+
+    The second forwards what the first does not, and stands behind a proxy, as it believes.
+    """
     var = tmp_path_factory.mktemp("secrets")
     with running_postgres() as postgres, redis_server(var) as redis:
         settings = {
@@ -65,7 +73,11 @@ def site(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBl
             "ROUTER_UPSTREAM_AUTHORIZATION": f"Bearer {canary('upstream')}",
         }  # fmt: skip
         with running_cluster(var, django_db_blocker, processes=1, **settings) as cluster:
-            cluster.start(LOG_FORMAT="json", ROUTER_ALLOWED_ORIGINS="https://app.example.com")
+            other = {
+                "LOG_FORMAT": "json", "ROUTER_ALLOWED_ORIGINS": "https://app.example.com", "BEHIND_PROXY": "true",
+                "ROUTER_FORWARD_HEADERS": "Cookie,Authorization", "ROUTER_UPSTREAM_AUTHORIZATION": "",
+            }  # fmt: skip
+            cluster.start(**other)
             yield Site(cluster, postgres, redis)
 
 
@@ -102,11 +114,15 @@ async def pages(site: Site) -> None:
     for router in site.cluster.routers:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{router.port}", trust_env=False) as http:
             wrong = {"username": "ops", "password": canary("wrong-password")}
+            elsewhere = f"https://{canary('page')}.example.com"
+            followed = {"Referer": f"{elsewhere}/?ticket={canary('referer')}", "X-Forwarded-Proto": "https"}
             for method, path, options in (
                 ("GET", f"/nowhere?q={canary('page-query')}", {}),
                 ("GET", PATH, {}),
                 ("GET", "/admin/", {"headers": {"Cookie": f"sessionid={canary('session')}"}}),
                 ("POST", "/admin/login/", {"data": wrong}),  # without the token of a form
+                ("POST", "/admin/login/", {"data": wrong, "headers": {"Origin": elsewhere}}),
+                ("POST", "/admin/login/", {"data": wrong, "headers": followed}),
                 ("POST", "/api/v1/replicas", {"json": {"url": "ftp://a"}, "headers": by(site.api)}),
                 ("POST", "/api/v1/replicas/replica-1/probe", {"headers": by(site.api)}),
                 ("GET", f"/api/v1/sessions?client={canary('client')}", {"headers": by(site.api)}),
@@ -185,5 +201,45 @@ async def test_nothing_that_is_secret_is_written_or_sent(site: Site) -> None:
         assert "session" in router.log
     seen = b"".join(stay.head for stay in good.stays)
     assert site.stream.encode() not in seen
-    assert canary("cookie").encode() not in seen  # an operator's cookie goes to no replica
+    assert canary("affinity-key").encode() in seen  # cookies do go there from the second process,
+    assert canary("cookie").encode() not in seen  # and an operator's does not
     assert b"ticket_" not in seen
+    for reason in ("Origin", "Referer"):
+        assert f"Forbidden ({reason} checking failed): /admin/login/" in site.cluster.routers[1].log
+
+
+async def test_nor_by_a_prober(site: Site) -> None:
+    """With the replicas' own secret, and also while the database is away: its log is searched at its end."""
+    heads = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}")
+
+    async with raw_server(answer) as good:
+        await site.cluster.place(good.url, f"http://127.0.0.1:{free_port()}")
+        with managing("prober", ["runhealthchecks"], site.cluster.var, **site.cluster.settings) as prober:
+            await asyncio.to_thread(prober.wait_for, "healthy → unhealthy", 40)
+            await asyncio.to_thread(site.postgres.stop)
+            try:
+                await asyncio.to_thread(prober.wait_for, "the database does not answer")
+            finally:
+                await asyncio.to_thread(site.postgres.start)
+    assert canary("upstream").encode() in heads[0]
+
+
+@pytest.mark.parametrize("options", [[], ["--log-level", "trace", "--access-log"]], ids=["as README says", "loud"])
+async def test_nor_under_uvicorn(options: list[str], tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> None:
+    """Which writes a log of its own: it is searched at its end, too."""
+    with running_router("uvicorn", tmp_path, django_db_blocker, options=options, LOG_LEVEL="DEBUG") as router:
+        async with slotted_replica(slots=4) as replica:
+            await router.place(replica.url)
+            found = await visitor(router, path=PATH, headers=HEADERS)
+            await found.peer.say(INIT)
+            await found.served()
+            await found.leave()
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{router.port}", trust_env=False) as http:
+            await http.get(f"/nowhere?q={canary('page-query')}", headers=HEADERS)
+        await asyncio.to_thread(router.process.wait_for, '"WebSocket /v1/stream" [accepted]')
+        if "--access-log" in options:
+            await asyncio.to_thread(router.process.wait_for, '"GET /nowhere HTTP/1.1" 404')

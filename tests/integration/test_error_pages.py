@@ -6,7 +6,7 @@ from unittest import mock
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import OperationalError
+from django.db import DataError, InterfaceError, OperationalError, ProgrammingError
 from django.http import HttpResponse
 from django.test import Client
 
@@ -58,21 +58,23 @@ def test_an_unknown_host(client: Client) -> None:
     assert "planted" not in answer.content.decode()
 
 
-def test_a_fault_of_ours(admin_user: User) -> None:
-    """Nothing of it is shown; the page needs neither database nor request."""
+@pytest.mark.parametrize("fault", [RuntimeError, DataError, ProgrammingError])
+def test_a_fault_of_ours(admin_user: User, fault: type[Exception]) -> None:
+    """Nothing of it is shown; the page needs neither database nor request. A database that refuses a value is there."""
     client = Client(raise_request_exception=False)
     client.force_login(admin_user)
-    with mock.patch("replicas.admin.RouterSettings.current", side_effect=RuntimeError("planted secret")):
+    with mock.patch("replicas.admin.RouterSettings.current", side_effect=fault("planted secret")):
         answer = client.get("/admin/replicas/replica/")
     is_ours(answer, 500, "Sessions go on")
     assert "planted" not in answer.content.decode()
 
 
-def test_while_the_database_is_away(admin_user: User) -> None:
+@pytest.mark.parametrize("fault", [OperationalError, InterfaceError])
+def test_while_the_database_is_away(admin_user: User, fault: type[Exception]) -> None:
     """Nothing is broken: it says so, and when to come again."""
     client = Client(raise_request_exception=False)
     client.force_login(admin_user)
-    with mock.patch("replicas.admin.RouterSettings.current", side_effect=OperationalError("planted secret")):
+    with mock.patch("replicas.admin.RouterSettings.current", side_effect=fault("planted secret")):
         answer = client.get("/admin/replicas/replica/")
     is_ours(answer, 503, "database does not answer", "Live sessions go on")
     assert answer["Retry-After"] == "3"

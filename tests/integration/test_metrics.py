@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import urllib.error
 import urllib.request
 from datetime import timedelta
 from unittest import mock
@@ -173,6 +174,38 @@ async def test_totals_never_fall() -> None:
     carried.ended(Moved(1, 10, 6, 600))
     carried.live = lambda: [Moved(2, 25, 0, 0)]
     assert (shown()["bytes_total", "up"], shown()["bytes_total", "down"], shown()["frames_total", "up"]) == (35, 600, 3)
+
+
+async def test_a_process_asks_for_the_token_at_its_own_port_too() -> None:
+    """Where ROUTER_METRICS_ACCESS says so."""
+    port = free_port()
+
+    def ask(given: str) -> tuple[int, str, bytes]:
+        request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Authorization": given})
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+                return answer.status, "", answer.read()
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code, refused.headers["WWW-Authenticate"], refused.read()
+
+    with override_settings(
+        ROUTER_METRICS_LISTEN=("127.0.0.1", port), ROUTER_METRICS_ACCESS="token", ROUTER_MACHINE_TOKEN=TOKEN
+    ):
+        watching = asyncio.create_task(vitals.watch(instruments.EXPOSED))
+        async with asyncio.timeout(20):
+            while True:
+                with contextlib.suppress(urllib.error.URLError):
+                    status, _, shown = await asyncio.to_thread(ask, f"Bearer {TOKEN}")
+                    break
+                await asyncio.sleep(0.02)
+        assert status == 200
+        assert ("current_sessions",) in parse(shown.decode())
+        for given in ("", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN}x"):
+            refusal = (401, "Bearer", b"A bearer token is needed.\n")
+            assert await asyncio.to_thread(ask, given) == refusal, given
+        watching.cancel()
+        await asyncio.wait({watching})
 
 
 async def test_a_port_that_is_taken_costs_only_the_metrics(caplog: pytest.LogCaptureFixture) -> None:

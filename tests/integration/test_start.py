@@ -9,12 +9,16 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 from websockets.sync.client import connect
 
+from routerproject import checks
+from tests.canaries import canary
 from tests.ports import free_port
-from tests.processes import BIN, ROOT, environment, manage, managing, migrated, running
+from tests.processes import BIN, ROOT, SQLITE, environment, manage, managing, migrated, running
 
 WRONG = {
     "SECRET_KEY": ("short", "50 or more"),
@@ -114,34 +118,96 @@ def test_the_server_does_not_start_on_a_daphne_that_has_changed(tmp_path: Path) 
     assert "WebSocketFactory.protocol no longer names the class" in done.stderr
 
 
-def test_production_settings_pass_the_deploy_check_and_http_does_not(tmp_path: Path) -> None:
-    """`check --deploy` fails with each default that is not for strangers, and says what to set."""
-    safe = {"HTTPS_ONLY": "true", "ROUTER_STATUS_ACCESS": "staff", "ROUTER_METRICS_ACCESS": "staff"}
-    production = {"SECRET_KEY": secrets.token_urlsafe(64), "ALLOWED_HOSTS": "router.example.com"} | safe
-    done = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING", **production)
-    assert "no issues" in done.stdout
-    unsafe = {
-        "HTTPS_ONLY": "router.E003", "ALLOWED_HOSTS": "router.E005", "ROUTER_STATUS_ACCESS": "router.E006",
-        "ROUTER_METRICS_ACCESS": "router.E007",
+SAFE = {
+    "SECRET_KEY": secrets.token_urlsafe(64), "ALLOWED_HOSTS": "router.example.com", "HTTPS_ONLY": "true",
+    "ROUTER_STATUS_ACCESS": "staff", "ROUTER_METRICS_ACCESS": "staff",
+}  # fmt: skip
+
+
+def deployed(var: Path, **changes: str) -> CompletedProcess[str]:
+    return manage(var, "check", "--deploy", "--fail-level", "WARNING", check=False, **SAFE | changes)
+
+
+def test_production_settings_pass_the_deploy_check(tmp_path: Path) -> None:
+    more = {
+        "ALLOWED_HOSTS": "localhost,router.example.com", "BEHIND_PROXY": "true", "ROUTER_TRUSTED_PROXIES": "1",
+        "ROUTER_METRICS_LISTEN": "10.0.0.7:9700", "ROUTER_METRICS_ACCESS": "token",
+        "ROUTER_UPSTREAM_AUTHORIZATION": canary("upstream"), "ROUTER_REPLICA_NETWORKS": "10.0.0.0/8",
     }  # fmt: skip
-    done = manage(tmp_path, "check", "--deploy", check=False, **production | dict.fromkeys(unsafe, ""))
-    assert done.returncode != 0
-    for name, id in unsafe.items():
-        assert f"({id}) {name} is" in done.stderr
-        assert f"Set {name}" in done.stderr
-    assert "(router.E008) DEBUG is" in manage(tmp_path, "check", "--deploy", check=False, DEBUG="true").stderr
-    behind = manage(tmp_path, "check", "--deploy", BEHIND_PROXY="true", **production).stderr
-    assert "Set ROUTER_TRUSTED_PROXIES" in behind
+    for changes in ({}, more):
+        done = deployed(tmp_path, **changes)
+        assert "no issues" in done.stdout, done.stderr
+
+
+def test_what_is_not_for_strangers_fails_the_deploy_check(tmp_path: Path) -> None:
+    """Each as an error, for which any `check --deploy` exits 1; it says what to set."""
+    unsafe = {
+        "HTTPS_ONLY": ("", "router.E003"), "ALLOWED_HOSTS": ("", "router.E005"), "DEBUG": ("true", "router.E008"),
+        "ROUTER_STATUS_ACCESS": ("", "router.E006"), "ROUTER_METRICS_ACCESS": ("", "router.E007"),
+        "BEHIND_PROXY": ("true", "router.E009"), "ROUTER_METRICS_LISTEN": ("0.0.0.0:9700", "router.E010"),
+    }  # fmt: skip
+    changes = {name: value for name, (value, _) in unsafe.items()}
+    done = manage(tmp_path, "check", "--deploy", check=False, **SAFE | changes)
+    assert done.returncode == 1
+    for name, (_, id) in unsafe.items():
+        line = next(line for line in done.stderr.splitlines() if f"({id})" in line)
+        assert f"({id}) {name} is" in line
+    errors = done.stderr.partition("WARNINGS")[0]
+    assert all(id in errors for _, id in unsafe.values())
+    assert "Set ROUTER_TRUSTED_PROXIES" in errors
+
+
+@pytest.mark.parametrize("hosts", [["localhost"], ["[::1]", "localhost", "127.0.0.1"], ["a.example", "*"]])
+def test_hosts_of_one_desk_are_none_for_production(settings: Any, hosts: list[str]) -> None:
+    """Not in another order either, nor some of them, nor all hosts that there are."""
+    settings.ALLOWED_HOSTS = hosts
+    assert "router.E005" in [found.id for found in checks.defaults_that_are_for_one_desk(None)]
+
+
+@pytest.mark.parametrize(
+    ("host", "access", "fails"),
+    [
+        ("127.0.0.1", "staff", False), ("::1", "staff", False), ("localhost", "staff", False),
+        ("::", "staff", True), ("gpu-7", "staff", True), ("10.0.0.7", "public", True), ("10.0.0.7", "token", False),
+    ],
+)  # fmt: skip
+def test_metrics_for_other_machines_ask_for_the_token(settings: Any, host: str, access: str, fails: bool) -> None:
+    settings.ROUTER_METRICS_LISTEN, settings.ROUTER_METRICS_ACCESS = (host, 9700), access
+    assert ("router.E010" in [found.id for found in checks.defaults_that_are_for_one_desk(None)]) is fails
+
+
+def test_our_secret_for_any_replica_is_a_warning(tmp_path: Path) -> None:
+    """Who may add one has it sent to a server of theirs; the secret is not shown."""
+    done = deployed(tmp_path, ROUTER_UPSTREAM_AUTHORIZATION=canary("upstream"))
+    assert done.returncode == 1
+    assert "(router.W002) ROUTER_UPSTREAM_AUTHORIZATION is set and ROUTER_REPLICA_NETWORKS is not" in done.stderr
+
+
+def test_our_commands_refuse_a_wrong_setting(tmp_path: Path) -> None:
+    """They run no more than this check; nothing is done in some default's place."""
+    migrated(tmp_path)
+    file = tmp_path / "replicas.yaml"
+    file.write_text("router:\n  replicas:\n    - url: http://10.0.0.1:8000\n")
+    before = (tmp_path / SQLITE).read_bytes()
+    for command in (["loadreplicas", str(file)], ["runhealthchecks", "--once"]):
+        done = manage(tmp_path, *command, check=False, DATABASE_URL="mysql://u:p@h/n")
+        assert done.returncode == 1
+        assert "(router.E001) DATABASE_URL='(hidden)' cannot be used" in done.stderr
+        assert done.stdout == ""
+        assert (tmp_path / SQLITE).read_bytes() == before
 
 
 def test_cookies_are_for_https_and_this_host_alone(tmp_path: Path) -> None:
     """With HTTPS_ONLY: no other host of the domain can set one, and none travels in the clear."""
-    shown = manage(tmp_path, "diffsettings", "--all", HTTPS_ONLY="true").stdout
-    for line in (
-        "SESSION_COOKIE_NAME = '__Host-sessionid'", "CSRF_COOKIE_NAME = '__Host-csrftoken'",
-        "SESSION_COOKIE_SECURE = True", "CSRF_COOKIE_SECURE = True", "SESSION_COOKIE_HTTPONLY = True",
-    ):  # fmt: skip
-        assert line in shown
+    expected = {
+        "SESSION_COOKIE_NAME": "__Host-sessionid", "CSRF_COOKIE_NAME": "__Host-csrftoken",
+        "SESSION_COOKIE_SECURE": True, "CSRF_COOKIE_SECURE": True, "SESSION_COOKIE_HTTPONLY": True,
+    }  # fmt: skip
+    script = (
+        f"import json\nfrom django.conf import settings as s\nprint(json.dumps([getattr(s, n) for n in {[*expected]}]))"
+    )
+    shown = manage(tmp_path, "shell", "-v", "0", "-c", script, HTTPS_ONLY="true").stdout
+    assert json.loads(shown) == [*expected.values()]
 
 
 @pytest.fixture(scope="module")
