@@ -120,6 +120,10 @@ class SlottedReplica:
                 return
             stay = Stay(Peer(reader, writer, client=False), time.monotonic(), head)
             self.stays.append(stay)
+            for _ in range(
+                4
+            ):  # the close of another may lie unread in its socket: this process is slow, not the router
+                await asyncio.sleep(0)
             self.most = max(self.most, len(self.live))
             writer.write(answer)
             try:
