@@ -229,7 +229,11 @@ async def raw_client(
     sock.setblocking(False)
     if receive_buffer:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)  # before connect: it bounds the window
-    await asyncio.get_running_loop().sock_connect(sock, unix or ("127.0.0.1", port))
+    try:
+        await asyncio.get_running_loop().sock_connect(sock, unix or ("127.0.0.1", port))
+    except OSError:
+        sock.close()
+        raise
     named = {"server_hostname": "localhost"} if tls else {}
     reader, writer = await asyncio.open_connection(sock=sock, ssl=tls, **named, limit=64 * 1024)
     key = base64.b64encode(os.urandom(16))

@@ -35,6 +35,8 @@ COMMANDS = {
     ],
 }  # fmt: skip
 
+LISTENS = {"daphne": "Listening on TCP", "uvicorn": "Uvicorn running on"}
+
 
 @dataclass
 class Router:
@@ -108,5 +110,6 @@ def running_router(
         if command:
             yield router
             return
+        process.wait_for(LISTENS[server])  # another server's answer would not do
         process.wait_until(router.answers)
         yield router

@@ -64,6 +64,7 @@ async def test_a_line_of_length_0_lets_nobody_wait(cluster: Cluster) -> None:
         await refused.end(1)
         assert refused.refusal == ("gpu_unavailable", 1013, "queue_full")
         await holder.leave()
+        await cluster.empty()  # nobody waits for the slot meanwhile
         await leave_all([await served(cluster.routers[0])])
 
 
