@@ -18,11 +18,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
+from django.contrib.auth.models import User
 from django.db import connections, transaction
 from django.utils import timezone
 from pytest_django.plugin import DjangoDbBlocker
 
+from api.models import ApiToken, Scope
 from proxy.models import LIVE, RouterProcess, Session
+from replicas import tokens
 from replicas.models import PlacementRecord, Replica, ReplicaHealth, RouterSettings
 from routerproject.databases import from_url
 from tests.acceptance.servers import APPLICATION, Router
@@ -150,6 +153,16 @@ class Cluster:
             ReplicaHealth(replica=row, url=row.url, status=status, checked_at=now).save(using=db)
 
         await self.ask(see)
+
+    def let_in(self, token: str, scope: Scope, name: str = "deploy") -> None:
+        """Make it an API token of somebody who may do everything."""
+
+        def make(db: str) -> None:
+            user = User.objects.db_manager(db).create_superuser("ops")
+            kept = {"digest": tokens.digest(token), "beginning": tokens.beginning(token)}
+            ApiToken.objects.using(db).create(user=user, scope=scope, name=name, **kept)
+
+        self.do(make)
 
     async def forget_outcomes(self) -> None:
         """What sessions have found out about replicas: ejections, rejections."""

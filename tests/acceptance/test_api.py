@@ -10,10 +10,9 @@ import httpx
 import pytest
 import pytest_asyncio
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
 from pytest_django.plugin import DjangoDbBlocker
 
-from api.models import ApiToken, Scope
+from api.models import Scope
 from replicas import tokens
 from tests.acceptance.cluster import Cluster, running_cluster
 from tests.acceptance.visitors import Visitor, leave_all, served, visitor
@@ -27,14 +26,8 @@ TOKEN = tokens.new_token(tokens.API)
 def cluster(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[Cluster]:
     """Two processes: the first is asked, and both do it."""
     with running_cluster(tmp_path_factory.mktemp("api"), django_db_blocker, processes=2) as found:
-        found.do(_a_token)
+        found.let_in(TOKEN, Scope.EDIT)
         yield found
-
-
-def _a_token(db: str) -> None:
-    user = User.objects.db_manager(db).create_superuser("ops")
-    kept = {"name": "deploy", "digest": tokens.digest(TOKEN), "beginning": tokens.beginning(TOKEN)}
-    ApiToken.objects.using(db).create(user=user, scope=Scope.EDIT, **kept)
 
 
 @pytest_asyncio.fixture

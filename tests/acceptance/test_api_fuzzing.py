@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 import schemathesis
-from django.contrib.auth.models import User
 from hypothesis import given, settings
 from pytest_django.plugin import DjangoDbBlocker
 
-from api.models import ApiToken, Scope
+from api.models import Scope
 from replicas import tokens
 from tests.acceptance.cluster import Cluster, running_cluster
 
@@ -23,14 +22,8 @@ TOKEN = tokens.new_token(tokens.API)
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[Cluster]:
     with running_cluster(tmp_path_factory.mktemp("api"), django_db_blocker) as found:
-        found.do(_a_token)
+        found.let_in(TOKEN, Scope.EDIT, "fuzzer")
         yield found
-
-
-def _a_token(db: str) -> None:
-    user = User.objects.db_manager(db).create_superuser("ops")
-    kept = {"name": "fuzzer", "digest": tokens.digest(TOKEN), "beginning": tokens.beginning(TOKEN)}
-    ApiToken.objects.using(db).create(user=user, scope=Scope.EDIT, **kept)
 
 
 def test_the_api_is_as_it_says(cluster: Cluster) -> None:

@@ -11,10 +11,9 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from django.contrib.auth.models import User
 from pytest_django.plugin import DjangoDbBlocker
 
-from api.models import ApiToken, Scope
+from api.models import Scope
 from replicas import tokens
 from replicas.models import Replica
 from tests.acceptance.cluster import Cluster, running_cluster
@@ -29,14 +28,8 @@ TTL_SECONDS = 5.0
 def cluster(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[Cluster]:
     var = tmp_path_factory.mktemp("registration")
     with running_cluster(var, django_db_blocker) as found, managing("prober", ["runhealthchecks"], var):
-        found.do(_a_token)
+        found.let_in(TOKEN, Scope.REGISTER, "gpus")
         yield found
-
-
-def _a_token(db: str) -> None:
-    user = User.objects.db_manager(db).create_superuser("gpus")
-    kept = {"name": "gpus", "digest": tokens.digest(TOKEN), "beginning": tokens.beginning(TOKEN)}
-    ApiToken.objects.using(db).create(user=user, scope=Scope.REGISTER, **kept)
 
 
 async def test_a_server_comes_and_goes_by_itself(cluster: Cluster) -> None:

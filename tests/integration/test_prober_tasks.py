@@ -191,7 +191,7 @@ async def test_the_period_is_the_interval_whatever_a_probe_takes() -> None:
         async with running(Prober(interval_seconds=0.4)):
             await until(lambda: len(server.times) >= 6)
     gaps = [later - sooner for sooner, later in zip(server.times, server.times[1:], strict=False)]
-    assert 0.34 < statistics.median(gaps) < 0.6  # a loaded machine delays one, not all
+    assert 0.34 < statistics.median(gaps) < 0.5  # a loaded machine delays one, not all
 
 
 async def test_a_draining_replica_is_probed_and_a_disabled_one_is_not() -> None:
