@@ -31,7 +31,7 @@ def test_no_such_page(client: Client, admin_client: Client) -> None:
     """For strangers, and for operators within the admin."""
     is_ours(client.get("/no/such/page"), 404, "There is no such page")
     is_ours(admin_client.get("/admin/no/such/page/"), 404, "There is no such page")
-    is_ours(admin_client.get("/dashboard/replicas/99/"), 404)
+    is_ours(admin_client.get("/dashboard/replicas/999999999/"), 404)
 
 
 def test_the_address_is_not_repeated(client: Client) -> None:
