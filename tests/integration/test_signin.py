@@ -11,6 +11,7 @@ import pytest
 from axes.handlers.proxy import AxesProxyHandler
 from axes.models import AccessAttempt
 from django.contrib.auth import authenticate
+from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
@@ -25,6 +26,14 @@ _numbers = itertools.count()
 
 PASSWORD = "correct horse battery staple"
 PAGE = "/admin/login/"
+
+
+@pytest.fixture(autouse=True)
+def _cheap_hashes() -> Iterator[None]:
+    """Nothing here is about what looking at a password costs: half a second of a core, some hundred times over."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PBKDF2PasswordHasher, "iterations", 1)
+        yield
 
 
 @pytest.fixture
