@@ -10,7 +10,8 @@ frame would keep a chunk's memory.
     between units ──header complete──▶ in a unit ──last octet──▶ between units
           └── a close frame, or a fault: nothing after it is looked at ──▶ ended
 
-Called by wire.py for each chunk.
+Called by wire.py for each chunk. A peer that sends next to nothing in each of very many frames makes much work of few
+octets: what it has sent is given out in portions, so that others have their turn in between.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from proxy.frames import (
 FRAGMENT_BYTES = 1024 * 1024
 # Smaller pieces of a unit are gathered in one buffer: a peer that sends single octets must not cost an object for each.
 SMALL_PIECE_BYTES = 4096
+# So many units are given out at once, and a few: some milliseconds of work.
+PORTION_UNITS = 1024
 # The beginning of a frame is copied up to this: so the memory of its chunk is free for the next read while it is hot.
 COPIED_BYTES = 65_536
 
@@ -53,13 +56,14 @@ class Scanner:
 
     `frames` and `payload_bytes` count the data frames of the peer that have passed whole, `events` what else was given
     out. `unfinished` says that the units given out so far end inside a message: a text frame must not follow them.
-    `partial` says that the chunks fed so far end inside a frame.
+    `partial` says that not all of what was fed has been given out: it ends inside a frame, or there is `more`, which
+    feed() without data gives out.
     """
 
     __slots__ = (
         "_continued", "_head", "_large_fin", "_large_left", "_large_mask", "_masked", "_max", "_message_bytes",
-        "_missing", "_opcode", "_parts", "_unit_fin", "_unit_is_open", "ended", "events", "frames", "payload_bytes",
-        "unfinished",
+        "_missing", "_opcode", "_parts", "_rest", "_unit_fin", "_unit_is_open", "ended", "events", "frames",
+        "payload_bytes", "unfinished",
     )  # fmt: skip
 
     def __init__(self, *, masked: bool, max_message_bytes: int) -> None:
@@ -73,6 +77,7 @@ class Scanner:
         self._message_bytes = 0
 
         self._head = b""  # the beginning of a header whose end is in the next chunk
+        self._rest = b""  # what was fed and not looked at yet
 
         # The unit that began in an earlier chunk, or that cannot be passed as it stands.
         self._unit_is_open = False
@@ -88,18 +93,30 @@ class Scanner:
 
     @property
     def partial(self) -> bool:
-        return self._unit_is_open or bool(self._head)
+        return self._unit_is_open or bool(self._head) or self.more
+
+    @property
+    def more(self) -> bool:
+        return bool(self._rest)
 
     def end(self) -> None:
         """Nothing more comes: let go of what has begun."""
         self.ended = True
-        self._head, self._parts = b"", []
+        self._head, self._rest, self._parts = b"", b"", []
 
-    def feed(self, data: bytes) -> list[Unit]:
-        """The units that end in `data`, in order. Data units are octets to be sent as they are, mostly slices of it."""
+    def feed(self, data: bytes = b"") -> list[Unit]:
+        """The units that end in `data`, in order, or the first of very many.
+
+        Data units are octets to be sent as they are, mostly slices of `data`.
+        """
+        if self._rest:
+            data, self._rest = self._rest + data, b""
         units: list[Unit] = []
         view, size, at = memoryview(data), len(data), 0
         while at < size and not self.ended:
+            if len(units) >= PORTION_UNITS:
+                self._rest = data[at:]
+                break
             if self._unit_is_open:
                 at = self._fill(view, at, units)
             elif self._head:

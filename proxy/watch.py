@@ -35,8 +35,9 @@ class Watched(Protocol):
     heard_at: float
     received: int
     written: int
-    reading_paused: bool
 
+    @property
+    def reading_paused(self) -> bool: ...
     @property
     def unsent(self) -> int: ...
     @property

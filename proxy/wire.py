@@ -8,18 +8,16 @@ behind the opening handshake and by daphne.py behind the 101. Must not know the 
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
-import socket
-import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.conf import settings
 
-from proxy import frames
+from proxy import frames, sockets
 from proxy.errors import POLICY_VIOLATION, Close
 from proxy.frames import CloseFrame, Control, Fault, Octets, Unit
+from proxy.intake import Intake
 from proxy.links import Departure, Link, Sink
 from proxy.scanner import Scanner
 from proxy.watch import Watch
@@ -29,11 +27,6 @@ from proxy.watch import Watch
 HIGH_BYTES, LOW_BYTES = 256 * 1024, 64 * 1024
 # Pongs for a client that pings and does not read: past this its pings go unanswered (RFC 6455 §5.5.3).
 PONG_BYTES = 64 * 1024
-# Read at once; greater after a full read, until one is small or the other side takes no more: that takes a third
-# off a frame's cost at 50 and 500 sessions (bench/).
-READ_BYTES, GREAT_READ_BYTES, SMALL_READ_BYTES = 256 * 1024, 1024 * 1024, 64 * 1024
-# writev takes no more pieces at once (IOV_MAX).
-MAX_PIECES = 1024
 # At the end: for the peer's answer to a close; for it to take PROGRESS_BYTES of what was written; for its hang-up.
 CLOSE_SECONDS, STALL_SECONDS, HANG_UP_SECONDS = 5.0, 8.0, 1.0
 
@@ -47,9 +40,9 @@ class WireLink(asyncio.Protocol):
     by_frames = True
 
     __slots__ = (
-        "_client", "_deaf", "_early", "_fd", "_great", "_loop", "_lost", "_pong_bytes", "_room", "_said_close",
+        "_client", "_deaf", "_early", "_fd", "_intake", "_loop", "_lost", "_pong_bytes", "_room", "_said_close",
         "_scanner", "_sink", "_token", "_transport", "_watch", "_when_lost", "answers_pings", "gone", "heard_at",
-        "over", "reading_paused", "received", "secure", "source", "written",
+        "over", "received", "secure", "source", "written",
     )  # fmt: skip
 
     def __init__(
@@ -74,8 +67,7 @@ class WireLink(asyncio.Protocol):
 
         self._sink: Sink | None = None
         self._early = early  # what came of the peer's frames in one piece with its handshake
-        self._great = False  # may a read be one of GREAT_READ_BYTES?
-        self.reading_paused = True
+        self._intake = Intake()
         self._room: asyncio.Future[None] | None = None  # while the peer takes no more
         self._pong_bytes = 0  # of pongs that may not have been taken
         self._said_close = False
@@ -92,6 +84,10 @@ class WireLink(asyncio.Protocol):
         return self._scanner.payload_bytes
 
     @property
+    def reading_paused(self) -> bool:
+        return self._intake.paused
+
+    @property
     def unfinished(self) -> bool:
         return self._scanner.unfinished
 
@@ -104,7 +100,7 @@ class WireLink(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         transport.set_write_buffer_limits(HIGH_BYTES, LOW_BYTES)
-        transport.pause_reading()  # until start()
+        self._intake.begin(transport, self._scan)  # resumed by start()
         self.heard_at = self._loop.time()
         sock = transport.get_extra_info("socket")
         fd = sock.fileno() if sock is not None else -1
@@ -115,8 +111,10 @@ class WireLink(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.heard_at = self._loop.time()
         self.received += len(data)
-        if self._great is not (len(data) >= (SMALL_READ_BYTES if self._great else READ_BYTES)):
-            self._size_reads(not self._great)
+        self._intake.has_read(len(data))
+        self._scan(data)
+
+    def _scan(self, data: bytes = b"") -> None:
         scanner = self._scanner
         events = scanner.events
         units = scanner.feed(data)
@@ -124,22 +122,20 @@ class WireLink(asyncio.Protocol):
             self._sort(units)
         elif units and self._sink is not None:
             self._sink(units)  # type: ignore[arg-type]  # no event is among them
-
-    def _size_reads(self, great: bool) -> None:
-        if hasattr(self._transport, "max_size"):  # asyncio's own; others read as they see fit
-            self._great, self._transport.max_size = great, GREAT_READ_BYTES if great else READ_BYTES
+        if scanner.more:
+            self._intake.wait_for_turn()
 
     def eof_received(self) -> None:
         self._fd = -1  # the transport closes itself
         self._leave(Departure(None))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if isinstance(exc, OSError):
-            self._read_the_rest()
+        self._take_the_rest(exc)
         self._leave(Departure(None))
         # Not left to the link's own end: it may stand in a cycle of Daphne's until the collector comes by.
         self._fd, self._transport, self.source, self._early = -1, None, None, b""
         self._scanner.end()
+        self._intake.end()
         if self._watch is not None:
             self._watch.end()
         self.resume_writing()
@@ -150,16 +146,13 @@ class WireLink(asyncio.Protocol):
             when_lost, self._when_lost = self._when_lost, None
             when_lost()
 
-    def _read_the_rest(self) -> None:
-        """A buffered write has failed while reading was paused: what came before is still in the kernel."""
-        while self._fd >= 0 and not self.gone.done():
-            try:
-                data = os.read(self._fd, READ_BYTES)
-            except OSError:
-                return
-            if not data:
-                return
-            self.data_received(data)
+    def _take_the_rest(self, fault: Exception | None) -> None:
+        """What was read and waits; behind a buffered write that failed, what reading was too late for too."""
+        in_the_kernel = sockets.left(self._fd) if isinstance(fault, OSError) else iter(())
+        data: bytes | None = b""
+        while data is not None and not self.gone.done():
+            self._scan(data)
+            data = b"" if self._scanner.more else next(in_the_kernel, None)
 
     def pause_writing(self) -> None:
         self._room = self._loop.create_future()
@@ -188,16 +181,13 @@ class WireLink(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         if not self.reading_paused and self._transport is not None and not self._said_close:
-            self.reading_paused = True
-            self._size_reads(False)
-            self._transport.pause_reading()
+            self._intake.pause()
             if self._watch is not None:
                 self._watch.reading_paused()
 
     def resume_reading(self) -> None:
         if self.reading_paused and self._transport is not None:
-            self.reading_paused = False
-            self._transport.resume_reading()
+            self._intake.resume()
             self.heard_at = self._loop.time()  # it was kept from sending until now
 
     def _sort(self, units: list[Unit]) -> None:
@@ -271,9 +261,7 @@ class WireLink(asyncio.Protocol):
         sent = 0
         if self._fd >= 0 and not self._transport.get_write_buffer_size():
             try:
-                sent = os.write(self._fd, units[0]) if len(units) == 1 else os.writev(self._fd, units[:MAX_PIECES])
-            except (BlockingIOError, InterruptedError):
-                pass
+                sent = sockets.write(self._fd, units)
             except OSError:
                 # What the peer sent before it left is still there to be read, and tells how it left.
                 self._fd, self._deaf = -1, True
@@ -331,8 +319,7 @@ class WireLink(asyncio.Protocol):
             return
         sock = self._transport.get_extra_info("socket")
         if sock is not None and sock.fileno() >= 0:
-            # A reset, so that the kernel keeps nothing for a peer that takes nothing.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sockets.reset_at_close(sock)  # so that the kernel keeps nothing for a peer that takes nothing
         self._fd = -1
         self._transport.abort()
 

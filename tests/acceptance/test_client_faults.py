@@ -12,12 +12,26 @@ import hashlib
 import os
 import socket
 import time
+from collections.abc import Callable
 
 import pytest
 
 from tests.acceptance.neighbours import descriptors, jam, rss_kib, undisturbed, until
 from tests.acceptance.servers import Router
-from tests.raw import BINARY, PING, Last, Peer, close_frame, echo, frame, head, raw_client, raw_replica, soon
+from tests.raw import (
+    BINARY,
+    CONTINUATION,
+    PING,
+    Last,
+    Peer,
+    close_frame,
+    echo,
+    frame,
+    head,
+    raw_client,
+    raw_replica,
+    soon,
+)
 
 MIB = 1024 * 1024
 CHUNK = frame(BINARY, b"video" * 13_000)
@@ -195,6 +209,37 @@ async def test_a_flood_of_pings_is_bounded(quick_daphne: Router, begun: bool) ->
                 sent += len(pings)
         assert rss_kib(quick_daphne) - before < 8 * 1024
         client.abort()
+
+
+def pings(mask: bytes) -> bytes:
+    return frame(PING, mask=mask) * 1000
+
+
+def crumbs(mask: bytes) -> bytes:
+    """A message of fragments of one octet."""
+    begun, last = frame(BINARY, b"a", fin=False, mask=mask), frame(CONTINUATION, b"a", mask=mask)
+    return begun + frame(CONTINUATION, b"a", fin=False, mask=mask) * 998 + last
+
+
+@pytest.mark.parametrize("flood", [pings, crumbs])
+async def test_frames_of_next_to_nothing_hold_up_nobody(quick_daphne: Router, flood: Callable[[bytes], bytes]) -> None:
+    """10: as many as can be sent, each of them work: all arrive, and those beside them have their turn in between."""
+    received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def collect(peer: Peer) -> None:
+        received.set_result(await peer.reader.read())
+
+    async with undisturbed(quick_daphne), raw_replica(collect, first=frame(BINARY, b"begin")) as replica:
+        await quick_daphne.place(replica.url)
+        client = await raw_client(quick_daphne.port)
+        assert await client.message() == b"begin"
+        octets = flood(client.new_mask)
+        count = 6 * MIB // len(octets)
+        for _ in range(count):
+            await client.send(octets)
+        await client.close(4001)
+        assert (await soon(received)).startswith(octets * count)
+        await client.rest()
 
 
 async def test_what_comes_after_a_close_is_ignored(router: Router) -> None:

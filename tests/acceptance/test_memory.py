@@ -21,6 +21,7 @@ FRAGMENT_KIB = 1024  # of a message that is larger, no more than such a piece is
 # The kernel sees to it that a client that does not read takes little: its buffer is this.
 RECEIVE_BUFFER = 65_536
 IDLE_SESSIONS, IDLE_KIB = 5_000, 40
+ROUNDS = 7
 
 
 async def settled_rss(router: Router) -> int:
@@ -62,12 +63,16 @@ async def test_clients_that_never_read_cost_a_mebibyte_each_at_most(own_router: 
         before = descriptors(own_router) + 10
         await round_of(1)
         start = rss_kib(own_router)
-        warm, first, *later = [await round_of(100) for _ in range(4)]
+        warm, first = await round_of(100), await round_of(100)
         assert warm - start <= 100 * allowed, f"{(warm - start) / 100:.0f} KiB a client"
-        # What a client happens to cost differs between rounds, upwards; what piles up from session to session is in
-        # every later one. (The first round also fills the heap. Object by object: test_live_objects.py.)
-        grown = min(later) - first
-        assert grown <= (warm - start) / 8, f"later rounds took {grown} KiB more: {start} {warm} {first} {later}"
+        # What a client happens to cost differs between rounds, upwards; of what piles up from session to session there
+        # is more after each of them. (The first round also fills the heap. Object by object: test_live_objects.py.)
+        rounds, grown = [warm, first], warm - start
+        while grown > (warm - start) / 8:
+            assert len(rounds) < ROUNDS, f"each round took more: {start} {rounds}"
+            found = await round_of(100)
+            grown = found - max(rounds[1:])
+            rounds.append(found)
 
 
 @contextlib.contextmanager

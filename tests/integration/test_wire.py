@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import time
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from django.test import override_settings
 from websockets.frames import Opcode
 
-from proxy import frames, wire
+from proxy import frames, intake, memory, wire
 from proxy.errors import Close
 from proxy.links import Departure
 from proxy.scanner import Scanner
@@ -23,6 +26,9 @@ QUICK_PINGS = override_settings(ROUTER_PING_INTERVAL_SECONDS=0.2, ROUTER_PING_TI
 QUICK_STALLS = override_settings(ROUTER_STALL_TIMEOUT_SECONDS=0.4)
 LARGE = frames.build(frames.BINARY, b"x" * 8_000_000)
 KEY = b"\x01\x02\x03\x04"
+# A message in so many fragments of one octet that they take more than one turn.
+CRUMBS = frames.build(frames.TEXT, b"a", fin=False) + frames.build(frames.CONTINUATION, b"a", fin=False) * 9_998
+CRUMBS += frames.build(frames.CONTINUATION, b"a")
 
 
 class Source:
@@ -216,11 +222,11 @@ async def test_a_replica_that_leaves_behind_unread_octets_is_read_to_its_end() -
         await peer.link_takes(data)
 
 
+@pytest.mark.parametrize("hello", [frames.build(frames.TEXT, b"hello"), CRUMBS], ids=["a word", "crumbs"])
 @pytest.mark.parametrize("waiting", [b"", LARGE], ids=["nothing written", "more written than is taken"])
-async def test_what_a_peer_sent_before_it_left_is_read_although_writing_fails(waiting: bytes) -> None:
+async def test_what_a_peer_sent_before_it_left_is_read_although_writing_fails(waiting: bytes, hello: bytes) -> None:
     """A write that fails says only that the peer takes no more: its last words and its close can still be read."""
     async with wired(client=False) as peer:
-        hello = frames.build(frames.TEXT, b"hello")
         peer.link.write([waiting])
         peer.link.pause_reading()
         await peer.sends(hello + frames.build_close(4001, "done"))
@@ -231,6 +237,69 @@ async def test_what_a_peer_sent_before_it_left_is_read_although_writing_fails(wa
         peer.link.resume_reading()
         assert (await within(5, peer)).close == Close(4001, "done")
         await peer.link_takes(hello)
+
+
+def test_every_read_comes_from_the_heap() -> None:
+    """Mapped, each of its pages would be a fault of its own."""
+    assert max(intake.READ_BYTES, intake.GREAT_READ_BYTES) + sys.getsizeof(b"") < memory.MAP_BYTES
+
+
+async def test_others_have_their_turn_between_portions_of_crumbs() -> None:
+    """Of very many frames with next to nothing in them no more is handled at once than of any others."""
+    async with wired(client=False) as peer:
+        loop, turns = asyncio.get_running_loop(), list[int]()
+
+        def take_turn() -> None:
+            turns.append(len(peer.taken))
+            loop.call_soon(take_turn)
+
+        take_turn()
+        await peer.sends(CRUMBS * 2 + frames.build_close(4001, "done"))
+        assert (await within(5, peer)).close == Close(4001, "done")
+        await peer.link_takes(CRUMBS * 2)
+        assert len(peer.taken) >= 2 * 2 * 10_000 // 1026, "a header and a payload each"
+        assert all(after - before <= 1 for before, after in pairwise(turns))
+
+
+async def test_crumbs_wait_while_the_other_side_takes_no_more() -> None:
+    """And go on from where they were."""
+    async with wired(client=False, start=False) as peer:
+
+        def sink(units: Sequence[bytes | bytearray | memoryview]) -> None:
+            peer.sink(units)
+            peer.link.pause_reading()
+
+        peer.link.start(sink)
+        await peer.sends(CRUMBS + frames.build_close(4001, "done"))
+        for portion in range(1, 5):
+            async with asyncio.timeout(5):
+                while len(peer.taken) < portion:
+                    await asyncio.sleep(0.005)
+            await asyncio.sleep(0.02)
+            assert len(peer.taken) == portion
+            peer.link.resume_reading()
+            peer.link.pause_reading()
+            peer.link.resume_reading()
+        peer.link.redirect(peer.sink)
+        assert (await within(5, peer)).close == Close(4001, "done")
+        await peer.link_takes(CRUMBS)
+
+
+async def test_crumbs_that_wait_are_not_lost_with_the_connection() -> None:
+    """They were read: that a write fails meanwhile makes no difference."""
+    async with wired(client=False, start=False) as peer:
+        peer.link.write([LARGE])
+
+        def sink(units: Sequence[bytes | bytearray | memoryview]) -> None:
+            peer.sink(units)
+            if len(peer.taken) == 1:
+                peer.link.pause_reading()
+                peer.socket.close()
+
+        peer.link.start(sink)
+        await peer.sends(CRUMBS + frames.build_close(4001, "done"))
+        assert (await within(5, peer)).close == Close(4001, "done")
+        await peer.link_takes(CRUMBS)
 
 
 async def test_all_that_was_written_arrives_before_the_close() -> None:

@@ -13,7 +13,7 @@ from websockets.uri import parse_uri
 
 from proxy import frames
 from proxy.frames import CloseFrame, Control, Fault, Unit
-from proxy.scanner import FRAGMENT_BYTES, Scanner
+from proxy.scanner import FRAGMENT_BYTES, PORTION_UNITS, Scanner
 
 LIMIT = 8 * FRAGMENT_BYTES
 KEY = b"\x01\x02\x03\x04"
@@ -44,6 +44,8 @@ def fed(scanner: Scanner, octets: bytes, cuts: list[int]) -> list[Unit]:
     while at < len(octets):
         size = cuts[index % len(cuts)]
         units += scanner.feed(octets[at : at + size])
+        while scanner.more:
+            units += scanner.feed()
         at, index = at + size, index + 1
     return units
 
@@ -147,6 +149,25 @@ def test_single_octets_cost_no_object_each() -> None:
     for at in range(len(octets) - 1):
         assert scanner.feed(octets[at : at + 1]) == []
     assert len(scanner.feed(octets[-1:])) == 2  # the header, and the payload in one piece
+
+
+@pytest.mark.parametrize("end", [b"", frames.build_close(4000, "bye", KEY)], ids=["open", "closed"])
+def test_very_many_units_are_given_out_in_portions(end: bytes) -> None:
+    """Each some milliseconds of work, whatever was fed meanwhile; together all of it, up to a close."""
+    pings = frames.build(frames.PING, b"", KEY) * 3000
+    begun, last = frames.build(frames.TEXT, b"a", KEY, fin=False), frames.build(frames.CONTINUATION, b"a", KEY)
+    octets = pings + begun + frames.build(frames.CONTINUATION, b"a", KEY, fin=False) * 3000 + last + pings + end
+    scanner = Scanner(masked=True, max_message_bytes=LIMIT)
+    portions = [scanner.feed(octets[:40_000]), scanner.feed(octets[40_000:])]
+    while scanner.more:
+        assert scanner.partial
+        assert not scanner.ended
+        portions.append(scanner.feed())
+    assert max(map(len, portions)) <= PORTION_UNITS + 2
+    units = [unit for portion in portions for unit in portion]
+    assert b"".join(getattr(unit, "octets", unit) for unit in units if not isinstance(unit, CloseFrame)) + end == octets
+    assert (scanner.frames, scanner.partial, scanner.ended) == (3002, False, bool(end))
+    assert scanner.feed() == []
 
 
 def test_the_limit_is_told_from_the_header_alone() -> None:
