@@ -30,6 +30,7 @@ logger = logging.getLogger("api")
 ROOT = "/api/"
 CONTENT_TYPE = "application/problem+json"
 MAX_BODY_BYTES = 64 * 1024
+MOST_ERRORS = 20  # in one answer
 
 _short = reprlib.Repr()
 _short.maxstring = _short.maxother = 80
@@ -85,7 +86,7 @@ RETRY = {"Retry-After": "3"}
 
 def _invalid(error: ValidationError) -> Problem:
     errors = []
-    for each in error.errors:
+    for each in error.errors[:MOST_ERRORS]:
         place = [str(part) for part in each["loc"] if part not in ("body", "query", "path", "data", "filters", "page")]
         errors.append(wrong(".".join(place) or "body", each.get("input"), each["msg"]))
     return Problem(422, "Some of what was sent cannot be used.", errors)

@@ -21,6 +21,7 @@ from dashboard.access import may_by_session
 from dashboard.changes import as_json, changes, snapshot
 from dashboard.database import in_time
 from dashboard.live import reader
+from proxy.affinity import cookie
 from proxy.errors import GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER, Close
 from proxy.links import TAKE_OVER, Link, TakeOver
 from proxy.messages import MessageLink
@@ -93,16 +94,18 @@ class LiveConsumer(AsyncWebsocketConsumer):
     async def _tell(self) -> Close:
         loop = asyncio.get_running_loop()
         sent: dict[str, Any] | None = None
-        may, ask_at = None, 0.0
+        try:  # before anything is read for it
+            may = await self._may()
+        except DatabaseFault:
+            return Close(TRY_AGAIN_LATER, "the database does not answer")
+        ask_at = loop.time() + ASK_AGAIN_SECONDS
+        if may is None:
+            return NOT_STAFF
         with reader().watching() as news:
             while True:
                 if loop.time() >= ask_at:
-                    try:
-                        may = await in_time(partial(may_by_session, self._session_key))
-                    except DatabaseFault:
-                        if sent is None:
-                            return Close(TRY_AGAIN_LATER, "the database does not answer")
-                    else:
+                    with contextlib.suppress(DatabaseFault):
+                        may = await self._may()
                         ask_at = loop.time() + ASK_AGAIN_SECONDS
                     if may is None:
                         return NOT_STAFF
@@ -118,10 +121,12 @@ class LiveConsumer(AsyncWebsocketConsumer):
                 self.link.send_text(as_json(snapshot(state) if sent is None else changes(sent, state)))
                 sent = state
 
+    async def _may(self) -> dict[str, bool] | None:
+        return await in_time(partial(may_by_session, self._session_key))
+
     @property
     def _session_key(self) -> str | None:
-        key: str | None = self.scope["cookies"].get(settings.SESSION_COOKIE_NAME)
-        return key
+        return cookie(settings.SESSION_COOKIE_NAME, self.scope["headers"])
 
     # --- what Channels calls ---
 

@@ -27,6 +27,9 @@ from dashboard.live import reader
 from dashboard.refused import Refused
 from replicas.models import Replica
 
+# Of what a page of ours asks for: parsing holds up all sessions of the process.
+MAX_BODY_BYTES = 64 * 1024
+
 Answering = Callable[..., Awaitable[dict[str, Any] | HttpResponse]]
 
 
@@ -107,6 +110,8 @@ async def replica_history(request: HttpRequest, user: Any, id: int) -> dict[str,
 @require_POST
 @for_staff
 async def act(request: HttpRequest, user: Any) -> dict[str, Any]:
+    if len(request.body) > MAX_BODY_BYTES:
+        raise Refused(413, f"The body is longer than {MAX_BODY_BYTES} bytes.")
     try:
         body = json.loads(request.body)
     except (ValueError, RecursionError, BadRequest) as error:

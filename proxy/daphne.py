@@ -39,7 +39,9 @@ from proxy.wire import WireLink
 
 # Of any request: more than Django takes of a form (DATA_UPLOAD_MAX_MEMORY_SIZE), so that its own answer is seen.
 MAX_BODY_BYTES = 4 * 1024 * 1024
-_TOO_LONG = "_router_body_too_long"
+# Each takes its time, however short it is: of a body in very many chunks these may be the shortest, on an average.
+MANY_CHUNKS, LEAST_CHUNK_BYTES = 1000, 64
+_TOO_LONG, _CHUNKS = "_router_body_too_long", "_router_body_chunks"
 # For threads that still work when all else has ended: more than the bound on a wait (DATABASE_TIMEOUT_SECONDS).
 LEAVE_SECONDS = 3.0
 
@@ -73,7 +75,11 @@ def _content_chunk(self: Any, data: bytes) -> None:
     """Twisted keeps a body however long it is, and Daphne reads all of it into memory before anyone is asked."""
     if _is_too_long(self):
         return
-    if self.content.tell() + len(data) <= MAX_BODY_BYTES:
+    # Nor is it a form to Twisted, which would read it for nobody, and some MiB for seconds, while all others wait.
+    self._parsePOSTFormSubmission = False
+    size, chunks = self.content.tell() + len(data), vars(self).get(_CHUNKS, 0) + 1
+    vars(self)[_CHUNKS] = chunks
+    if size <= MAX_BODY_BYTES and (chunks <= MANY_CHUNKS or size >= chunks * LEAST_CHUNK_BYTES):
         _plain_chunk(self, data)
         return
     vars(self)[_TOO_LONG] = True

@@ -111,6 +111,7 @@ _LOST = {
     "no answer to a ping": "did not answer a ping",
     "takes too little of what it is sent": "took too little of what it was sent",
     "sends too little inside a frame": "sent too little inside a frame",
+    "fault of the router": "was lost by a fault of the router, its log says how",
 }
 
 _BY_ROUTER: dict[str, Callable[[Row], str]] = {

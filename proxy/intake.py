@@ -38,6 +38,12 @@ class Intake:
         self._transport = self._take = None
         if self._turn is not None:
             self._turn.cancel()
+            self._turn = None
+
+    @property
+    def holds(self) -> bool:
+        """Does the peer have to wait, for whatever reason?"""
+        return self.paused or self._more
 
     def has_read(self, size: int) -> None:
         if self._great is not (size >= (SMALL_READ_BYTES if self._great else READ_BYTES)):
@@ -51,18 +57,18 @@ class Intake:
     def resume(self) -> None:
         self.paused = False
         if self._more:
-            self._ask_for_turn()
+            self._schedule()
         else:
             self._transport.resume_reading()
 
-    def wait_for_turn(self) -> None:
+    def ask_for_turn(self) -> None:
         """More has been read than is taken at once: others first."""
         self._more = True
         if self._transport is not None:
             self._transport.pause_reading()
-            self._ask_for_turn()
+            self._schedule()
 
-    def _ask_for_turn(self) -> None:
+    def _schedule(self) -> None:
         if self._turn is None:
             self._turn = self._loop.call_soon(self._take_turn)
 
@@ -71,7 +77,12 @@ class Intake:
         if self.paused or self._take is None:
             return
         self._more = False
-        self._take()
+        try:
+            self._take()
+        except BaseException:
+            if self._transport is not None:
+                self._transport.abort()  # as it would be, had it been raised while reading
+            raise
         if self._transport is not None and not self._more and not self.paused:
             self._transport.resume_reading()
 

@@ -30,6 +30,8 @@ class MessageLink:
     by_frames = False
     # Messages for the client that its server has not taken yet; above, the replica is paused.
     HIGH_BYTES = 256 * 1024
+    # What a message costs beside its payload, and after how many of them others have their turn.
+    MESSAGE_BYTES, MANY_MESSAGES = 64, 100
     # For the server to take what is left when the session ends, and each further message.
     STALL_SECONDS = 10.0
 
@@ -152,8 +154,9 @@ class MessageLink:
             if self.source is not None:
                 self.source.refuse(Close(INVALID_DATA, "text that is not UTF-8"), "text that is not UTF-8")
             return
-        self._outbox.append((message, len(data)))
-        self._outbox_bytes += len(data)
+        size = len(data) + self.MESSAGE_BYTES
+        self._outbox.append((message, size))
+        self._outbox_bytes += size
         self._drained.clear()
         if self._outbox_bytes > self.HIGH_BYTES and self.source is not None:
             self.source.pause_reading()
@@ -161,7 +164,12 @@ class MessageLink:
             self._delivery = asyncio.create_task(self._deliver(), name="deliver messages to a client")
 
     async def _deliver(self) -> None:
+        given = 0
         while self._outbox:
+            given += 1
+            if given % self.MANY_MESSAGES == 0:  # a server that takes each at once never waits
+                await asyncio.sleep(0)
+                continue
             message, size = self._outbox.popleft()
             await self._give({"type": "websocket.send", "text" if isinstance(message, str) else "bytes": message})
             self._outbox_bytes = max(0, self._outbox_bytes - size)

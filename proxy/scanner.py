@@ -42,8 +42,9 @@ from proxy.frames import (
 FRAGMENT_BYTES = 1024 * 1024
 # Smaller pieces of a unit are gathered in one buffer: a peer that sends single octets must not cost an object for each.
 SMALL_PIECE_BYTES = 4096
-# So many units are given out at once, and a few: some milliseconds of work.
-PORTION_UNITS = 1024
+# So many units are given out at once, and a few: some milliseconds of work. So is a run of so many whole frames, which
+# is one unit. (A portion ends behind a whole frame; with that, it is no more than writev takes.)
+PORTION_UNITS, RUN_FRAMES = 1000, 16_384
 # The beginning of a frame is copied up to this: so the memory of its chunk is free for the next read while it is hot.
 COPIED_BYTES = 65_536
 
@@ -62,8 +63,8 @@ class Scanner:
 
     __slots__ = (
         "_continued", "_head", "_large_fin", "_large_left", "_large_mask", "_masked", "_max", "_message_bytes",
-        "_missing", "_opcode", "_parts", "_rest", "_unit_fin", "_unit_is_open", "ended", "events", "frames",
-        "payload_bytes", "unfinished",
+        "_missing", "_opcode", "_parts", "_rest", "_rest_at", "_unit_fin", "_unit_is_open", "ended", "events",
+        "frames", "payload_bytes", "unfinished",
     )  # fmt: skip
 
     def __init__(self, *, masked: bool, max_message_bytes: int) -> None:
@@ -77,7 +78,7 @@ class Scanner:
         self._message_bytes = 0
 
         self._head = b""  # the beginning of a header whose end is in the next chunk
-        self._rest = b""  # what was fed and not looked at yet
+        self._rest, self._rest_at = b"", 0  # what was fed, and from where on it was not looked at yet
 
         # The unit that began in an earlier chunk, or that cannot be passed as it stands.
         self._unit_is_open = False
@@ -109,13 +110,18 @@ class Scanner:
 
         Data units are octets to be sent as they are, mostly slices of `data`.
         """
+        at = 0
         if self._rest:
-            data, self._rest = self._rest + data, b""
+            if data:
+                data = self._rest[self._rest_at :] + data
+            else:
+                data, at = self._rest, self._rest_at
+            self._rest = b""
         units: list[Unit] = []
-        view, size, at = memoryview(data), len(data), 0
+        view, size, before = memoryview(data), len(data), self.frames
         while at < size and not self.ended:
-            if len(units) >= PORTION_UNITS:
-                self._rest = data[at:]
+            if len(units) >= PORTION_UNITS or self.frames - before >= RUN_FRAMES:
+                self._rest, self._rest_at = data, at
                 break
             if self._unit_is_open:
                 at = self._fill(view, at, units)
@@ -130,8 +136,9 @@ class Scanner:
         at, size = start, len(data)
         mask_bit, shortest = (MASKED, 6) if self._masked else (0, 2)
         whole = payload_bytes = 0
+        stop = self._go_on
         plain_limit = -1 if self._continued else min(self._max, FRAGMENT_BYTES)
-        while True:
+        for whole in range(RUN_FRAMES):  # noqa: B007  (it counts them)
             # Each frame's header, read in place. Where it does not end in this chunk, it is kept for the next.
             if size - at < 2:
                 stop = self._keep_head
@@ -154,8 +161,9 @@ class Scanner:
                 stop = self._begin
                 break
             at = end
-            whole += 1
             payload_bytes += length
+        else:
+            whole = RUN_FRAMES
         self.frames += whole
         self.payload_bytes += payload_bytes
         if at > start:
@@ -163,6 +171,9 @@ class Scanner:
         if at == size:
             return at
         return stop(data, at, units)
+
+    def _go_on(self, data: bytes, at: int, units: list[Unit]) -> int:
+        return at  # behind a run that is long enough
 
     def _keep_head(self, data: bytes, at: int, units: list[Unit]) -> int:
         self._head = data[at:]

@@ -40,9 +40,9 @@ class WireLink(asyncio.Protocol):
     by_frames = True
 
     __slots__ = (
-        "_client", "_deaf", "_early", "_fd", "_intake", "_loop", "_lost", "_pong_bytes", "_room", "_said_close",
-        "_scanner", "_sink", "_token", "_transport", "_watch", "_when_lost", "answers_pings", "gone", "heard_at",
-        "over", "received", "secure", "source", "written",
+        "_client", "_deaf", "_early", "_fd", "_intake", "_left_unfinished", "_loop", "_lost", "_pong_bytes", "_room",
+        "_said_close", "_scanner", "_sink", "_token", "_transport", "_watch", "_when_lost", "answers_pings", "gone",
+        "heard_at", "over", "received", "secure", "source", "written",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +68,7 @@ class WireLink(asyncio.Protocol):
         self._sink: Sink | None = None
         self._early = early  # what came of the peer's frames in one piece with its handshake
         self._intake = Intake()
+        self._left_unfinished: bool | None = None
         self._room: asyncio.Future[None] | None = None  # while the peer takes no more
         self._pong_bytes = 0  # of pongs that may not have been taken
         self._said_close = False
@@ -85,11 +86,11 @@ class WireLink(asyncio.Protocol):
 
     @property
     def reading_paused(self) -> bool:
-        return self._intake.paused
+        return self._intake.holds
 
     @property
     def unfinished(self) -> bool:
-        return self._scanner.unfinished
+        return self._scanner.unfinished if self._left_unfinished is None else self._left_unfinished
 
     @property
     def partial(self) -> bool:
@@ -109,12 +110,20 @@ class WireLink(asyncio.Protocol):
         self._watch = Watch(self, fd, finds_departures=self._client)
 
     def data_received(self, data: bytes) -> None:
-        self.heard_at = self._loop.time()
         self.received += len(data)
         self._intake.has_read(len(data))
         self._scan(data)
 
     def _scan(self, data: bytes = b"") -> None:
+        """Hand on a portion. After a fault of who takes it the stream would have a hole: it ends there."""
+        self.heard_at = self._loop.time()
+        try:
+            self._hand_on(data)
+        except BaseException:
+            self._leave(Departure(None, "fault of the router"))
+            raise
+
+    def _hand_on(self, data: bytes) -> None:
         scanner = self._scanner
         events = scanner.events
         units = scanner.feed(data)
@@ -123,21 +132,37 @@ class WireLink(asyncio.Protocol):
         elif units and self._sink is not None:
             self._sink(units)  # type: ignore[arg-type]  # no event is among them
         if scanner.more:
-            self._intake.wait_for_turn()
+            self._intake.ask_for_turn()
 
     def eof_received(self) -> None:
         self._fd = -1  # the transport closes itself
-        self._leave(Departure(None))
+        self._hand_on_the_rest(lambda: self._leave(Departure(None)))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._take_the_rest(exc)
-        self._leave(Departure(None))
-        # Not left to the link's own end: it may stand in a cycle of Daphne's until the collector comes by.
-        self._fd, self._transport, self.source, self._early = -1, None, None, b""
-        self._scanner.end()
-        self._intake.end()
+        # Of a buffered write that failed while reading was paused: what came before is still in the kernel.
+        left = sockets.left(self._fd) if isinstance(exc, OSError) and not self.gone.done() else b""
+        self._fd = -1
         if self._watch is not None:
             self._watch.end()
+        self._hand_on_the_rest(self._lose, left)
+
+    def _hand_on_the_rest(self, then: Callable[[], None], data: bytes = b"") -> None:
+        """What was read before the connection ended, in portions too."""
+        try:
+            if not self.gone.done():
+                self._scan(data)
+        finally:
+            if self._scanner.more and not self.gone.done():
+                self._loop.call_soon(self._hand_on_the_rest, then)
+            else:
+                then()
+
+    def _lose(self) -> None:
+        self._leave(Departure(None))
+        # Not left to the link's own end: it may stand in a cycle of Daphne's until the collector comes by.
+        self._transport, self.source, self._early = None, None, b""
+        self._scanner.end()
+        self._intake.end()
         self.resume_writing()
         for future in (self.over, self._lost):
             if not future.done():
@@ -145,14 +170,6 @@ class WireLink(asyncio.Protocol):
         if self._when_lost is not None:
             when_lost, self._when_lost = self._when_lost, None
             when_lost()
-
-    def _take_the_rest(self, fault: Exception | None) -> None:
-        """What was read and waits; behind a buffered write that failed, what reading was too late for too."""
-        in_the_kernel = sockets.left(self._fd) if isinstance(fault, OSError) else iter(())
-        data: bytes | None = b""
-        while data is not None and not self.gone.done():
-            self._scan(data)
-            data = b"" if self._scanner.more else next(in_the_kernel, None)
 
     def pause_writing(self) -> None:
         self._room = self._loop.create_future()
@@ -180,13 +197,13 @@ class WireLink(asyncio.Protocol):
             self._sink = sink
 
     def pause_reading(self) -> None:
-        if not self.reading_paused and self._transport is not None and not self._said_close:
+        if not self._intake.paused and self._transport is not None and not self._said_close:
             self._intake.pause()
             if self._watch is not None:
                 self._watch.reading_paused()
 
     def resume_reading(self) -> None:
-        if self.reading_paused and self._transport is not None:
+        if self._intake.paused and self._transport is not None:
             self._intake.resume()
             self.heard_at = self._loop.time()  # it was kept from sending until now
 
@@ -223,6 +240,7 @@ class WireLink(asyncio.Protocol):
     def _leave(self, departure: Departure) -> None:
         self._sink = None
         if not self.gone.done():
+            self._left_unfinished = self._scanner.unfinished  # what still comes is handed to nobody
             self.gone.set_result(departure)
 
     # --- writing ---
@@ -266,14 +284,10 @@ class WireLink(asyncio.Protocol):
                 # What the peer sent before it left is still there to be read, and tells how it left.
                 self._fd, self._deaf = -1, True
                 return
-        for unit in units:
-            size = len(unit)
-            self.written += size
-            if sent >= size:
-                sent -= size
-            elif self._transport is not None and not self._transport.is_closing():
-                self._transport.write(memoryview(unit)[sent:] if sent else unit)
-                sent = 0
+        self.written += sum(map(len, units))
+        if self._transport is not None and not self._transport.is_closing():
+            for piece in sockets.behind(sent, units):
+                self._transport.write(piece)
 
     def _new_mask(self) -> bytes:
         return b"" if self._client else secrets.token_bytes(4)

@@ -5,6 +5,7 @@ Beside tests/fuzz, which holds our own modules to properties one by one.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 
@@ -13,7 +14,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from proxy.daphne import MAX_BODY_BYTES
+from tests.acceptance.neighbours import undisturbed
 from tests.acceptance.servers import Router
+from tests.raw import soon
 
 GOOD = [
     b"GET /v1/stream HTTP/1.1", b"Host: localhost", b"Connection: Upgrade", b"Upgrade: websocket",
@@ -130,6 +133,34 @@ def test_a_body_without_end_is_cut_off(quick_daphne: Router, path: bytes, chunke
                 sent += len(piece)
     assert sent < most
     assert quick_daphne.answers()
+    assert "Traceback" not in quick_daphne.log
+
+
+FORM = b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n" % MAX_BODY_BYTES
+COOKIE = b'Cookie: a="' + b'\\"' * 7_500 + b'"\r\n'
+STRANGE = {
+    "a form": b"POST / HTTP/1.1\r\nHost: localhost\r\n" + FORM + b"&" * MAX_BODY_BYTES,
+    "chunks of an octet": b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    + b"1\r\na\r\n" * 600_000,
+    "a cookie": b"\r\n".join([b"GET /dashboard/live HTTP/1.1", *GOOD[1:], b"Origin: http://localhost"])
+    + b"\r\n" + COOKIE + b"\r\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("request_of", STRANGE)
+async def test_a_request_that_is_work_to_read_holds_up_nobody(quick_daphne: Router, request_of: str) -> None:
+    """Anyone can send it, at any path, and nobody is to read it: others have their turn meanwhile."""
+
+    async def ask() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", quick_daphne.port)
+        with contextlib.suppress(ConnectionError):
+            writer.write(STRANGE[request_of])
+            await soon(writer.drain())
+            await soon(reader.read(65_536))
+        writer.close()
+
+    async with undisturbed(quick_daphne, unaffected=1.0):
+        await asyncio.gather(*(ask() for _ in range(4)))
     assert "Traceback" not in quick_daphne.log
 
 

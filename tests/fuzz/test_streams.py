@@ -12,9 +12,9 @@ from websockets.exceptions import WebSocketException
 from websockets.frames import Opcode
 
 from proxy import frames, scanner
-from proxy.frames import CloseFrame, Control, Fault, Unit
+from proxy.frames import CloseFrame, Control, Fault
 from proxy.scanner import Scanner
-from tests.unit.test_frames import KEY, fed, parsed, passed
+from tests.unit.test_frames import KEY, fed, octets_of, parsed, passed
 
 LIMIT = 100
 FRAGMENT = 16  # small, so that few octets are many fragments
@@ -44,11 +44,6 @@ STREAMS = st.binary(max_size=80) | nearly_frames()
 CUTS = st.lists(st.integers(1, 20), min_size=1, max_size=6)
 
 
-def octets_of(units: list[Unit]) -> bytes:
-    """All that was passed on or told apart, in order, as it came in."""
-    return b"".join(unit.octets if isinstance(unit, Control) else bytes(unit) for unit in units)  # type: ignore[arg-type]
-
-
 @contextmanager
 def fragments_of(size: int) -> Iterator[None]:
     usual, scanner.FRAGMENT_BYTES = scanner.FRAGMENT_BYTES, size
@@ -56,6 +51,16 @@ def fragments_of(size: int) -> Iterator[None]:
         yield
     finally:
         scanner.FRAGMENT_BYTES = usual
+
+
+@contextmanager
+def portions_of(size: int) -> Iterator[None]:
+    usual = scanner.PORTION_UNITS, scanner.RUN_FRAMES
+    scanner.PORTION_UNITS = scanner.RUN_FRAMES = size
+    try:
+        yield
+    finally:
+        scanner.PORTION_UNITS, scanner.RUN_FRAMES = usual
 
 
 @given(STREAMS, CUTS, st.booleans())
@@ -78,12 +83,14 @@ def test_what_is_given_out_partitions_what_came_in(octets: bytes, cuts: list[int
     assert not any(isinstance(unit, CloseFrame | Fault) for unit in units)
 
 
-@given(STREAMS, CUTS, st.booleans(), st.sampled_from([FRAGMENT, 1024 * 1024]))
-def test_chunks_make_no_difference(octets: bytes, cuts: list[int], masked: bool, fragment: int) -> None:
-    """The same units, counts and end, however the stream was cut; fragments included."""
+@given(STREAMS, CUTS, st.booleans(), st.sampled_from([FRAGMENT, 1024 * 1024]), st.sampled_from([1, 2, 1000]))
+def test_chunks_make_no_difference(octets: bytes, cuts: list[int], masked: bool, fragment: int, portion: int) -> None:
+    """The same units, counts and end, however the stream was cut and given out; fragments included."""
     with fragments_of(fragment):
         whole, pieces = (Scanner(masked=masked, max_message_bytes=LIMIT) for _ in range(2))
-        expected, found = fed(whole, octets, [len(octets) or 1]), fed(pieces, octets, cuts)
+        expected = fed(whole, octets, [len(octets) or 1])
+        with portions_of(portion):
+            found = fed(pieces, octets, cuts)
     assert passed(found) == passed(expected)
     events = (Control, CloseFrame, Fault)
     assert [unit for unit in found if isinstance(unit, events)] == [

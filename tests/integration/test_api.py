@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from datetime import timedelta
@@ -360,6 +361,9 @@ def test_every_error_is_a_problem(client: Client) -> None:
     problem(api.client.post(f"{V1}/replicas", "[1]", content_type="application/json"), 422)
     problem(api.client.post(f"{V1}/replicas", " " * 70_000, content_type="application/json"), 413)
     problem(api.client.post(f"{V1}/replicas", " " * 3_000_000, content_type="application/json"), 413)
+    odd = json.dumps({f"odd-{number}": 1 for number in range(3000)})
+    told = problem(api.client.post(f"{V1}/replicas", odd, content_type="application/json"), 422)
+    assert len(told["errors"]) == 20, "each of them costs its time"
     problem(client.get(f"{V1}/queue", headers={"Host": "elsewhere.example.com"}), 400)
 
 

@@ -227,7 +227,7 @@ async def test_a_slow_watcher_is_told_the_newest_state(cookie: bytes, monkeypatc
 
     monkeypatch.setattr(live, "read_state", read_state)
     consumer = LiveConsumer()
-    consumer.scope = {"cookies": {settings.SESSION_COOKIE_NAME: cookie.decode().partition("=")[2]}}
+    consumer.scope = {"headers": [(b"cookie", cookie)]}
     link = SlowLink()
     consumer.link = link  # type: ignore[assignment]  # as much of one as is used
     telling = asyncio.create_task(consumer._tell())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import ssl
 import sys
 import time
 from collections.abc import Sequence
@@ -14,12 +15,14 @@ import pytest
 from django.test import override_settings
 from websockets.frames import Opcode
 
-from proxy import frames, intake, memory, wire
+from proxy import frames, intake, memory, sockets, wire
 from proxy.errors import Close
 from proxy.links import Departure
 from proxy.scanner import Scanner
 from proxy.watch import Watch
 from proxy.wire import HIGH_BYTES, PONG_BYTES, WireLink
+from tests.acceptance.certificates import AUTHORITY, server_tls
+from tests.serving import stop_serving
 from tests.wire_peers import Peer, wired
 
 QUICK_PINGS = override_settings(ROUTER_PING_INTERVAL_SECONDS=0.2, ROUTER_PING_TIMEOUT_SECONDS=0.2)
@@ -241,7 +244,8 @@ async def test_what_a_peer_sent_before_it_left_is_read_although_writing_fails(wa
 
 def test_every_read_comes_from_the_heap() -> None:
     """Mapped, each of its pages would be a fault of its own."""
-    assert max(intake.READ_BYTES, intake.GREAT_READ_BYTES) + sys.getsizeof(b"") < memory.MAP_BYTES
+    greatest = max(intake.READ_BYTES, intake.GREAT_READ_BYTES, sockets.READ_BYTES)
+    assert greatest + sys.getsizeof(b"") < memory.MAP_BYTES
 
 
 async def test_others_have_their_turn_between_portions_of_crumbs() -> None:
@@ -300,6 +304,90 @@ async def test_crumbs_that_wait_are_not_lost_with_the_connection() -> None:
         await peer.sends(CRUMBS + frames.build_close(4001, "done"))
         assert (await within(5, peer)).close == Close(4001, "done")
         await peer.link_takes(CRUMBS)
+
+
+async def test_all_of_a_replicas_crumbs_come_before_its_end_over_tls() -> None:
+    """There its close_notify comes in one piece with them, and no pause comes between."""
+    asking = ssl.create_default_context()
+    AUTHORITY.configure_trust(asking)
+    taken: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(CRUMBS + frames.build_close(4001, "done"))
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_tls())
+    link = WireLink(client=False, secure=True)
+    port = server.sockets[0].getsockname()[1]
+    loop = asyncio.get_running_loop()
+    await loop.create_connection(lambda: link, "127.0.0.1", port, ssl=asking, server_hostname="localhost")
+    link.start(lambda units: taken.append(b"".join(units)))
+    async with asyncio.timeout(10):
+        departure = await asyncio.shield(link.gone)
+    assert departure.close == Close(4001, "done")
+    assert b"".join(taken) == CRUMBS
+    assert not link.unfinished
+    link.abort()
+    await asyncio.wait({link._lost})
+    await stop_serving(server)
+
+
+@pytest.mark.parametrize("portion", [1, 2, 5])
+async def test_after_a_fault_of_who_takes_them_no_crumb_is_handed_on(portion: int) -> None:
+    """The stream would have a hole: the connection ends there, whether in a read or in a turn."""
+    async with wired(client=False, start=False) as peer:
+        faults: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context["exception"]))
+
+        def sink(units: Sequence[bytes | bytearray | memoryview]) -> None:
+            peer.sink(units)
+            if len(peer.taken) == portion:
+                raise RuntimeError("a fault of the test's")
+
+        peer.link.start(sink)
+        await peer.sends(CRUMBS)
+        assert (await within(5, peer)).why == "fault of the router"
+        async with asyncio.timeout(5):
+            await asyncio.wait({peer.link._lost})
+        assert len(peer.taken) == portion
+        assert peer.link.unfinished
+        assert [str(fault) for fault in faults] == ["a fault of the test's"]
+
+
+async def test_whether_a_message_is_unfinished_is_settled_when_its_peer_is_gone() -> None:
+    """What still comes is handed to nobody: its end finishes nothing on the other side."""
+    async with wired(client=False, start=False) as peer:
+
+        def sink(units: Sequence[bytes | bytearray | memoryview]) -> None:
+            peer.sink(units)
+            peer.link.refuse(Close(1008), "the test's")
+
+        peer.link.start(sink)
+        await peer.sends(CRUMBS)
+        assert (await within(5, peer)).why == "the test's"
+        async with asyncio.timeout(5):
+            while peer.link.received_frames < 1:  # the message's end has come
+                await asyncio.sleep(0.005)
+        assert len(peer.taken) == 1
+        assert peer.link.unfinished
+
+
+@override_settings(ROUTER_STALL_TIMEOUT_SECONDS=0.3, ROUTER_PING_INTERVAL_SECONDS=0.2, ROUTER_PING_TIMEOUT_SECONDS=0.2)
+async def test_who_waits_for_a_turn_is_not_judged() -> None:
+    """It is we who keep it: nothing that it sends is read meanwhile."""
+    async with wired(client=False) as peer:
+        loop, slow = asyncio.get_running_loop(), True
+
+        def burden() -> None:
+            if slow:
+                time.sleep(0.05)  # others have their turns
+                loop.call_soon(burden)
+
+        burden()
+        await peer.sends(CRUMBS * 4)
+        await peer.link_takes(CRUMBS * 4)
+        slow = False
+        assert not peer.link.gone.done()
 
 
 async def test_all_that_was_written_arrives_before_the_close() -> None:

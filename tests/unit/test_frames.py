@@ -13,7 +13,7 @@ from websockets.uri import parse_uri
 
 from proxy import frames
 from proxy.frames import CloseFrame, Control, Fault, Unit
-from proxy.scanner import FRAGMENT_BYTES, PORTION_UNITS, Scanner
+from proxy.scanner import FRAGMENT_BYTES, PORTION_UNITS, RUN_FRAMES, Scanner
 
 LIMIT = 8 * FRAGMENT_BYTES
 KEY = b"\x01\x02\x03\x04"
@@ -48,6 +48,11 @@ def fed(scanner: Scanner, octets: bytes, cuts: list[int]) -> list[Unit]:
             units += scanner.feed()
         at, index = at + size, index + 1
     return units
+
+
+def octets_of(units: list[Unit]) -> bytes:
+    """All that was passed on or told apart, in order, as it came in."""
+    return b"".join(unit.octets if isinstance(unit, Control) else bytes(unit) for unit in units)  # type: ignore[arg-type]
 
 
 def passed(units: list[Unit]) -> bytes:
@@ -165,9 +170,22 @@ def test_very_many_units_are_given_out_in_portions(end: bytes) -> None:
         portions.append(scanner.feed())
     assert max(map(len, portions)) <= PORTION_UNITS + 2
     units = [unit for portion in portions for unit in portion]
-    assert b"".join(getattr(unit, "octets", unit) for unit in units if not isinstance(unit, CloseFrame)) + end == octets
+    assert octets_of([unit for unit in units if not isinstance(unit, CloseFrame)]) + end == octets
     assert (scanner.frames, scanner.partial, scanner.ended) == (3002, False, bool(end))
     assert scanner.feed() == []
+
+
+def test_a_run_of_very_many_frames_is_given_out_in_portions() -> None:
+    """Each a slice of what was fed, which is kept once for all of them."""
+    octets = frames.build(frames.TEXT, b"", KEY) * (3 * RUN_FRAMES + 5)
+    scanner = Scanner(masked=True, max_message_bytes=LIMIT)
+    portions = [scanner.feed(octets)]
+    while scanner.more:
+        portions.append(scanner.feed())
+    assert [len(octets_of(portion)) // 6 for portion in portions] == [RUN_FRAMES] * 3 + [5]
+    assert b"".join(map(octets_of, portions)) == octets
+    assert scanner.frames == 3 * RUN_FRAMES + 5
+    assert all(isinstance(unit, memoryview) and unit.obj is octets for portion in portions for unit in portion)
 
 
 def test_the_limit_is_told_from_the_header_alone() -> None:
