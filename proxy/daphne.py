@@ -140,7 +140,7 @@ class StreamProtocol(WebSocketProtocol):
 
     def _end_transport(self) -> None:
         """The link's own connection is lost: so is Daphne's, which then ends the application."""
-        if self._bridge is None:
+        if self._bridge is None and self.transport is not None:
             del self.transport.loseConnection, self.transport.abortConnection
             self.transport.connectionLost(Failure(ConnectionDone()))
 
@@ -158,12 +158,14 @@ class StreamProtocol(WebSocketProtocol):
             super().consumeData()
 
     def connectionLost(self, reason: Any = None) -> None:
-        if self._bridge is not None:
-            self._bridge.lost()
-        super().connectionLost(reason)
-        if self._taken:
-            self.__dict__.clear()
-            self.__dict__.update(_taken=True, transport=None, client_addr=None, path=None)
+        try:
+            if self._bridge is not None:
+                self._bridge.lost()
+        finally:
+            super().connectionLost(reason)
+            if self._taken:
+                self.__dict__.clear()
+                self.__dict__.update(_taken=True, transport=None, client_addr=None, path=None)
 
     def check_timeouts(self) -> None:
         # Autobahn's pings, and a close after --websocket_timeout by the wall clock, are not for a relayed session.

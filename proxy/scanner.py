@@ -44,7 +44,7 @@ FRAGMENT_BYTES = 1024 * 1024
 SMALL_PIECE_BYTES = 4096
 # So many units are given out at once, and a few: some milliseconds of work. So is a run of so many whole frames, which
 # is one unit. (A portion ends behind a whole frame; with that, it is no more than writev takes.)
-PORTION_UNITS, RUN_FRAMES = 1000, 16_384
+PORTION_UNITS, RUN_FRAMES = 1000, 4096
 # The beginning of a frame is copied up to this: so the memory of its chunk is free for the next read while it is hot.
 COPIED_BYTES = 65_536
 
@@ -136,7 +136,6 @@ class Scanner:
         at, size = start, len(data)
         mask_bit, shortest = (MASKED, 6) if self._masked else (0, 2)
         whole = payload_bytes = 0
-        stop = self._go_on
         plain_limit = -1 if self._continued else min(self._max, FRAGMENT_BYTES)
         for whole in range(RUN_FRAMES):  # noqa: B007  (it counts them)
             # Each frame's header, read in place. Where it does not end in this chunk, it is kept for the next.
@@ -163,7 +162,7 @@ class Scanner:
             at = end
             payload_bytes += length
         else:
-            whole = RUN_FRAMES
+            whole, stop = RUN_FRAMES, self._go_on
         self.frames += whole
         self.payload_bytes += payload_bytes
         if at > start:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from proxy.frames import Octets
 
 READ_BYTES = 256 * 1024  # at once, from the heap (memory.py)
+MOST_LEFT_BYTES = 64 * 1024 * 1024
 FEW_PIECES = 8  # wait one by one; more are put together
 # writev takes no more pieces at once (IOV_MAX).
 MAX_PIECES = 1024
@@ -40,10 +41,10 @@ def behind(sent: int, units: Sequence[Octets]) -> list[Octets]:
 
 
 def left(fd: int) -> bytes:
-    """What the kernel still has of a connection that is lost, at most its receive buffer."""
+    """What the kernel still has of a connection that is lost, up to MOST_LEFT_BYTES and one read."""
     found = bytearray()
     with contextlib.suppress(OSError):
-        while fd >= 0 and (data := os.read(fd, READ_BYTES)):
+        while fd >= 0 and len(found) < MOST_LEFT_BYTES and (data := os.read(fd, READ_BYTES)):
             found += data
     return bytes(found)
 

@@ -17,6 +17,7 @@ from typing import Protocol
 from django.conf import settings
 
 from proxy.errors import POLICY_VIOLATION, Close
+from proxy.intake import Intake
 
 # Less than this in a stall limit is a stall.
 PROGRESS_BYTES = 1024
@@ -35,9 +36,8 @@ class Watched(Protocol):
     heard_at: float
     received: int
     written: int
+    intake: Intake
 
-    @property
-    def reading_paused(self) -> bool: ...
     @property
     def unsent(self) -> int: ...
     @property
@@ -144,7 +144,7 @@ class Watch:
     def _look_at_input(self, link: Watched, elapsed: float) -> None:
         received, frames = link.received, link.received_frames
         moved = received - self._received_mark >= PROGRESS_BYTES or frames != self._frames_mark
-        if moved or link.reading_paused or not link.partial:
+        if moved or link.intake.holds or not link.partial:
             self._received_mark, self._frames_mark, self._dribbled = received, frames, 0.0
             return
         self._dribbled += elapsed
@@ -153,7 +153,7 @@ class Watch:
 
     def _look_at_silence(self, link: Watched, now: float) -> float:
         """Ping, or give up; gives the time until the next look."""
-        if link.reading_paused or link.unsent:
+        if link.intake.holds or link.unsent:
             self._asked_at = None
             return self._period
         if self._asked_at is not None and link.heard_at >= self._asked_at:
@@ -172,7 +172,7 @@ class Watch:
 
     def _look_for_departure(self) -> None:
         link, self._departure_timer = self._link, None
-        if link is None or not link.reading_paused:
+        if link is None or not link.intake.paused:
             return
         look = select.poll()
         look.register(self._fd, select.POLLRDHUP)

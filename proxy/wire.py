@@ -40,9 +40,9 @@ class WireLink(asyncio.Protocol):
     by_frames = True
 
     __slots__ = (
-        "_client", "_deaf", "_early", "_fd", "_intake", "_left_unfinished", "_loop", "_lost", "_pong_bytes", "_room",
+        "_client", "_deaf", "_early", "_fd", "_left_unfinished", "_loop", "_lost", "_pong_bytes", "_room",
         "_said_close", "_scanner", "_sink", "_token", "_transport", "_watch", "_when_lost", "answers_pings", "gone",
-        "heard_at", "over", "received", "secure", "source", "written",
+        "heard_at", "intake", "over", "received", "secure", "source", "written",
     )  # fmt: skip
 
     def __init__(
@@ -67,7 +67,7 @@ class WireLink(asyncio.Protocol):
 
         self._sink: Sink | None = None
         self._early = early  # what came of the peer's frames in one piece with its handshake
-        self._intake = Intake()
+        self.intake = Intake()
         self._left_unfinished: bool | None = None
         self._room: asyncio.Future[None] | None = None  # while the peer takes no more
         self._pong_bytes = 0  # of pongs that may not have been taken
@@ -85,10 +85,6 @@ class WireLink(asyncio.Protocol):
         return self._scanner.payload_bytes
 
     @property
-    def reading_paused(self) -> bool:
-        return self._intake.holds
-
-    @property
     def unfinished(self) -> bool:
         return self._scanner.unfinished if self._left_unfinished is None else self._left_unfinished
 
@@ -101,7 +97,7 @@ class WireLink(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         transport.set_write_buffer_limits(HIGH_BYTES, LOW_BYTES)
-        self._intake.begin(transport, self._scan)  # resumed by start()
+        self.intake.begin(transport, self._scan)  # resumed by start()
         self.heard_at = self._loop.time()
         sock = transport.get_extra_info("socket")
         fd = sock.fileno() if sock is not None else -1
@@ -111,28 +107,25 @@ class WireLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
-        self._intake.has_read(len(data))
+        self.intake.has_read(len(data))
         self._scan(data)
 
     def _scan(self, data: bytes = b"") -> None:
         """Hand on a portion. After a fault of who takes it the stream would have a hole: it ends there."""
         self.heard_at = self._loop.time()
+        scanner = self._scanner
+        events = scanner.events
         try:
-            self._hand_on(data)
+            units = scanner.feed(data)
+            if scanner.events != events:
+                self._sort(units)
+            elif units and self._sink is not None:
+                self._sink(units)  # type: ignore[arg-type]  # no event is among them
         except BaseException:
             self._leave(Departure(None, "fault of the router"))
             raise
-
-    def _hand_on(self, data: bytes) -> None:
-        scanner = self._scanner
-        events = scanner.events
-        units = scanner.feed(data)
-        if scanner.events != events:
-            self._sort(units)
-        elif units and self._sink is not None:
-            self._sink(units)  # type: ignore[arg-type]  # no event is among them
         if scanner.more:
-            self._intake.ask_for_turn()
+            self.intake.ask_for_turn()
 
     def eof_received(self) -> None:
         self._fd = -1  # the transport closes itself
@@ -162,7 +155,7 @@ class WireLink(asyncio.Protocol):
         # Not left to the link's own end: it may stand in a cycle of Daphne's until the collector comes by.
         self._transport, self.source, self._early = None, None, b""
         self._scanner.end()
-        self._intake.end()
+        self.intake.end()
         self.resume_writing()
         for future in (self.over, self._lost):
             if not future.done():
@@ -197,14 +190,14 @@ class WireLink(asyncio.Protocol):
             self._sink = sink
 
     def pause_reading(self) -> None:
-        if not self._intake.paused and self._transport is not None and not self._said_close:
-            self._intake.pause()
+        if not self.intake.paused and self._transport is not None and not self._said_close:
+            self.intake.pause()
             if self._watch is not None:
                 self._watch.reading_paused()
 
     def resume_reading(self) -> None:
-        if self._intake.paused and self._transport is not None:
-            self._intake.resume()
+        if self.intake.paused and self._transport is not None:
+            self.intake.resume()
             self.heard_at = self._loop.time()  # it was kept from sending until now
 
     def _sort(self, units: list[Unit]) -> None:
@@ -284,8 +277,9 @@ class WireLink(asyncio.Protocol):
                 # What the peer sent before it left is still there to be read, and tells how it left.
                 self._fd, self._deaf = -1, True
                 return
-        self.written += sum(map(len, units))
-        if self._transport is not None and not self._transport.is_closing():
+        size = len(units[0]) if len(units) == 1 else sum(map(len, units))
+        self.written += size
+        if sent < size and self._transport is not None and not self._transport.is_closing():
             for piece in sockets.behind(sent, units):
                 self._transport.write(piece)
 
@@ -345,6 +339,6 @@ class WireLink(asyncio.Protocol):
             self._close_transport()
 
     def _close_transport(self) -> None:
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._fd = -1
-            self._transport.close()
+            self._transport.close()  # once: asyncio's TLS cannot be asked anything behind a second one

@@ -73,9 +73,9 @@ async def test_sigterm_lets_live_sessions_go_on_to_the_deadline(cluster: Cluster
         await there[0].leave()  # a slot comes free, and nobody of this process gets it
         while time.monotonic() - began < DRAIN_SECONDS - 0.5:
             for found in there[1:]:
-                before = len(found.messages)
+                before, left = len(found.messages), DRAIN_SECONDS - (time.monotonic() - began)
                 await found.peer.say("still here")
-                await found.until(lambda found, before=before: len(found.messages) > before, 0.4)
+                await found.until(lambda found, before=before: len(found.messages) > before, left)
             await asyncio.sleep(0.2)
         for found in there[1:]:
             assert await found.end(10) == (1012, "router_shutdown")

@@ -136,7 +136,7 @@ async def test_past_the_bound_of_a_hold_the_client_waits_until_it_has_a_replica(
         opening = Opening(client.link, "s1")
         sending = asyncio.create_task(client.sends(frames.build(frames.BINARY, message, KEY) * 3))
         async with asyncio.timeout(5):
-            while not client.link.reading_paused:
+            while not client.link.intake.paused:
                 await asyncio.sleep(0.005)
         assert holding.held_by_all() <= 100_000 + FRAGMENT_BYTES + 262_144
         relaying = asyncio.create_task(relayed(client, opening, replica.url))
@@ -158,7 +158,7 @@ async def test_the_bound_of_all_holds_together_holds_too() -> None:
         for peer in (one, two):
             await peer.sends(frame)
         async with asyncio.timeout(5):
-            while not two.link.reading_paused:
+            while not two.link.intake.paused:
                 await asyncio.sleep(0.005)
         for opening in openings:
             opening.end()

@@ -33,6 +33,7 @@ from tests.processes import wait_until
 HOLDER = """
 SELECT state, wait_event FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE locktype = 'advisory' AND granted
 """
+PARTS = 4
 
 pytestmark = [
     pytest.mark.usefixtures("database"),
@@ -80,15 +81,23 @@ def test_a_server_that_can_bounds_a_turn_itself(kind: Callable[[], Any]) -> None
 
 
 def test_wherever_it_is_stopped_the_server_knows_that_it_thinks() -> None:
-    """At each call of a function within a turn (SIGSTOP may come at any): who holds the lock has no statement open."""
-    process, batch = _scene()
+    """At each call of a function within a turn (SIGSTOP may come at any): who holds the lock has no statement open.
+
+    In several turns, each looked at in other places: looks take their time, and a turn that thinks for long loses its
+    lock.
+    """
     config = connection.get_connection_params()
     for unwanted in ("cursor_factory", "context", "prepare_threshold"):
         config.pop(unwanted, None)
     places: list[str] = []
     with psycopg.connect(**config, autocommit=True) as watcher:
+        calls = part = 0
 
         def look(frame: FrameType, event: str, argument: object) -> None:
+            nonlocal calls
+            calls += 1
+            if calls % PARTS != part:
+                return
             # One look is not enough to tell: what a server waits for is read later than its state.
             deadline = time.monotonic() + 2
             while (state := watcher.execute(HOLDER).fetchone()) is not None and state[0] == "active":
@@ -97,11 +106,15 @@ def test_wherever_it_is_stopped_the_server_knows_that_it_thinks() -> None:
             if state is not None:
                 places.append(frame.f_code.co_name)
 
-        sys.setprofile(look)
-        try:
-            settle(process.id, batch)
-        finally:
-            sys.setprofile(None)
+        for part in range(PARTS):  # noqa: B007  (look takes it)
+            empty()
+            process, batch = _scene()
+            calls = 0
+            sys.setprofile(look)
+            try:
+                settle(process.id, batch)
+            finally:
+                sys.setprofile(None)
     assert len(places) > 1000
 
 

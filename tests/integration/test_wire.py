@@ -390,6 +390,28 @@ async def test_who_waits_for_a_turn_is_not_judged() -> None:
         assert not peer.link.gone.done()
 
 
+async def test_a_client_that_waits_for_a_turn_has_not_departed() -> None:
+    """Its end may be behind what waits: that is read first, as ever, although it was held back a moment ago."""
+    async with wired(client=True) as peer:
+        loop, slow = asyncio.get_running_loop(), True
+
+        def burden() -> None:
+            if slow:
+                time.sleep(0.02)
+                loop.call_soon(burden)
+
+        peer.link.pause_reading()  # from now on it is looked for
+        peer.link.resume_reading()
+        crumbs = frames.build(frames.TEXT, b"a", KEY, fin=False)
+        crumbs += frames.build(frames.CONTINUATION, b"a", KEY, fin=False) * 20_000
+        await peer.sends(crumbs + frames.build_close(4001, "done", KEY))
+        peer.socket.close()
+        burden()
+        assert (await within(10, peer)).close == Close(4001, "done")
+        slow = False
+        await peer.link_takes(crumbs)
+
+
 async def test_all_that_was_written_arrives_before_the_close() -> None:
     """However long the peer takes for it."""
     async with wired(client=True) as peer:
