@@ -53,6 +53,7 @@ async def run_cases(cases: Path, url: str) -> tuple[set[str], int]:
     return failed, int(found[1]) + int(found[2])
 
 
+@pytest.mark.alone  # 6.4.3 and its like measure how soon a fault is told
 async def test_the_router_fails_no_case_that_the_server_behind_it_passes(quick_daphne: Router, cases: Path) -> None:
     """End to end: what the cases see of the echo server they see of the router, 7.1.5 (the server's own) included."""
     async with fake_replica(max_size=MAX_MESSAGE_BYTES) as replica:
