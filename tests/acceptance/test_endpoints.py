@@ -17,7 +17,7 @@ from websockets.asyncio.client import connect, unix_connect
 from tests.acceptance.certificates import AUTHORITY, write_server_certificate
 from tests.acceptance.neighbours import descriptors, jam, rss_kib, until
 from tests.acceptance.servers import Router, running_router
-from tests.acceptance.test_client_faults import CHUNK, IN_BETWEEN, Flood
+from tests.acceptance.test_client_faults import CHUNK, IN_BETWEEN, Flood, crumbs
 from tests.acceptance.test_sessions import ended_with, rest_of
 from tests.acceptance.test_torn_frames import LARGE, assert_lost
 from tests.fake_replica import fake_replica
@@ -95,6 +95,26 @@ async def test_a_lost_replica_over_tls(secure: Router, trusting: ssl.SSLContext,
             await asyncio.sleep(0.01)
         peer.writer.write_eof()
         assert_lost(await reading, inside_a_message=torn)
+
+
+async def test_a_client_that_hangs_up_behind_crumbs_over_tls(secure: Router, trusting: ssl.SSLContext) -> None:
+    """All of them reach the replica, although they are handed on in more turns than the connection has."""
+    received: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def collect(peer: Peer) -> None:
+        received.set_result(await peer.reader.read())
+
+    async with raw_replica(collect, first=frame(BINARY, b"begin")) as replica:
+        await secure.place(replica.url)
+        seen, before = len(secure.log), descriptors(secure)
+        client = await raw_client(secure.port, tls=trusting)
+        assert await client.message() == b"begin"
+        octets = crumbs(client.new_mask) * 10
+        await client.send(octets + close_frame(4001, mask=client.new_mask))
+        client.writer.close()
+        assert (await soon(received)).startswith(octets)
+        await until(lambda: descriptors(secure) <= before, 30, "both sockets are gone")
+    assert "Traceback" not in secure.log[seen:]
 
 
 async def test_a_client_that_does_not_read_is_pushed_back_over_tls(secure: Router, trusting: ssl.SSLContext) -> None:
