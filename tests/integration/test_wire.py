@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import ssl
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -306,30 +307,56 @@ async def test_crumbs_that_wait_are_not_lost_with_the_connection() -> None:
         await peer.link_takes(CRUMBS)
 
 
+@contextlib.asynccontextmanager
+async def secured(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[tuple[WireLink, list[bytes]]]:
+    """A link to a replica over TLS, which `serve` plays; and what it hands on."""
+    asking, taken = ssl.create_default_context(), list[bytes]()
+    AUTHORITY.configure_trust(asking)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_tls())
+    link, port = WireLink(client=False, secure=True), server.sockets[0].getsockname()[1]
+    loop = asyncio.get_running_loop()
+    await loop.create_connection(lambda: link, "127.0.0.1", port, ssl=asking, server_hostname="localhost")
+    link.start(lambda units: taken.append(b"".join(units)))
+    try:
+        yield link, taken
+    finally:
+        link.abort()
+        await asyncio.wait({link._lost})
+        await stop_serving(server)
+
+
 async def test_all_of_a_replicas_crumbs_come_before_its_end_over_tls() -> None:
     """There its close_notify comes in one piece with them, and no pause comes between."""
-    asking = ssl.create_default_context()
-    AUTHORITY.configure_trust(asking)
-    taken: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(CRUMBS + frames.build_close(4001, "done"))
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_tls())
-    link = WireLink(client=False, secure=True)
-    port = server.sockets[0].getsockname()[1]
-    loop = asyncio.get_running_loop()
-    await loop.create_connection(lambda: link, "127.0.0.1", port, ssl=asking, server_hostname="localhost")
-    link.start(lambda units: taken.append(b"".join(units)))
-    async with asyncio.timeout(10):
+    async with secured(serve) as (link, taken):
+        async with asyncio.timeout(10):
+            departure = await asyncio.shield(link.gone)
+        assert departure.close == Close(4001, "done")
+        assert b"".join(taken) == CRUMBS
+        assert not link.unfinished
+
+
+async def test_a_replica_over_tls_that_never_answers_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither our close nor TLS's own; asyncio's TLS cannot be asked anything once it was closed twice."""
+    for name in ("CLOSE_SECONDS", "STALL_SECONDS", "HANG_UP_SECONDS"):
+        monkeypatch.setattr(wire, name, 0.2)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"\xc1\x00")  # reserved bits
+        await writer.drain()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+
+    async with secured(serve) as (link, _), asyncio.timeout(10):
         departure = await asyncio.shield(link.gone)
-    assert departure.close == Close(4001, "done")
-    assert b"".join(taken) == CRUMBS
-    assert not link.unfinished
-    link.abort()
-    await asyncio.wait({link._lost})
-    await stop_serving(server)
+        assert departure.refused is not None
+        await link.close(departure.refused)
+        assert link._lost.done()
 
 
 @pytest.mark.parametrize("portion", [1, 2, 5])
