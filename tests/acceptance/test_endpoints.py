@@ -17,7 +17,8 @@ from websockets.asyncio.client import connect, unix_connect
 from tests.acceptance.certificates import AUTHORITY, write_server_certificate
 from tests.acceptance.neighbours import descriptors, jam, rss_kib, until
 from tests.acceptance.servers import Router, running_router
-from tests.acceptance.test_client_faults import CHUNK, IN_BETWEEN, Flood, crumbs
+from tests.acceptance.test_client_faults import CHUNK, IN_BETWEEN, Flood
+from tests.acceptance.test_client_floods import crumbs
 from tests.acceptance.test_sessions import ended_with, rest_of
 from tests.acceptance.test_torn_frames import LARGE, assert_lost
 from tests.fake_replica import fake_replica
