@@ -7,6 +7,7 @@ time is not.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -37,8 +38,11 @@ INDEXES = {
 
 
 @pytest.fixture
-def busy(database: str) -> Process:
-    """A router in the midst of its life; one process has a share of the live sessions, one key half of all history."""
+def busy(database: str, monkeypatch: pytest.MonkeyPatch) -> Process:
+    """A router in the midst of its life; one process has a share of the live sessions, one key half of all history.
+
+    Its clock stands: what was opened in the last seconds stays that, however long a busy machine takes to count.
+    """
     limits = {"max_sessions_per_address": LIVE, "new_sessions_per_minute": LIVE}
     configure(affinity="cookie:sid", policy="round_robin", queue_max_length=1000, **limits)
     replicas = [add_replica(f"r{number}", max_sessions=LIVE // REPLICAS) for number in range(REPLICAS)]
@@ -46,11 +50,14 @@ def busy(database: str) -> Process:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SET statement_timeout = 0")  # as long as it takes, on a busy machine too
-    at, never = timezone.now(), "NULL" if connection.vendor == "sqlite" else "NULL::timestamptz"
+    at = timezone.now()
+    monkeypatch.setattr(timezone, "now", lambda: at)
+    monkeypatch.setattr(time, "time", at.timestamp)
+    never = "NULL" if connection.vendor == "sqlite" else "NULL::timestamptz"
     _insert(
         f"""SELECT 'old' || n AS uid, CASE WHEN mod(n, 2) = 0 THEN '{KEY}' ELSE 'other' || n END,
             {processes[0].id}, {replicas[0].pk}, 'http://r0:8000', %s, %s FROM numbers""",  # noqa: S608
-        ENDED, at - timedelta(hours=1), at - timedelta(minutes=1),
+        ENDED, at - timedelta(hours=1), at - timedelta(minutes=2),
     )  # fmt: skip
     _insert(
         f"""SELECT 'live' || n AS uid, NULL, {processes[0].id} + mod(n, 4), {replicas[0].pk} + mod(n, {REPLICAS}),

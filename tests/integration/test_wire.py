@@ -314,7 +314,13 @@ async def secured(
     """A link to a replica over TLS, which `serve` plays; and what it hands on."""
     asking, taken = ssl.create_default_context(), list[bytes]()
     AUTHORITY.configure_trust(asking)
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server_tls())
+    writers: list[asyncio.StreamWriter] = []  # one that is dropped before its connection has ended closes it, and warns
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        await serve(reader, writer)
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=server_tls())
     link, port = WireLink(client=False, secure=True), server.sockets[0].getsockname()[1]
     loop = asyncio.get_running_loop()
     await loop.create_connection(lambda: link, "127.0.0.1", port, ssl=asking, server_hostname="localhost")
@@ -325,6 +331,9 @@ async def secured(
         link.abort()
         await asyncio.wait({link._lost})
         await stop_serving(server)
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 async def test_all_of_a_replicas_crumbs_come_before_its_end_over_tls() -> None:
