@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
 
 # Tags of the checks that something's start depends on: any command's of ours, and a server's.
 COMMAND, START = "settings", "router"
@@ -34,6 +35,8 @@ def daphne_can_be_taken_over(app_configs: Sequence[Any] | None, **kwargs: Any) -
 
 @checks.register(START)
 def psycopg_sends_in_sets(app_configs: Sequence[Any] | None, **kwargs: Any) -> list[checks.CheckMessage]:
+    if connection.vendor != "postgresql":
+        return []
     from proxy import pipeline
 
     hint = "Install a version of psycopg that the router was tested with: constraints/ names one."

@@ -55,6 +55,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.line(name)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def made_once() -> Iterator[None]:
+    """See once.py."""
+    from tests import once
+
+    with pytest.MonkeyPatch.context() as patch:
+        once.find_static_files_once(patch)
+        once.make_permissions_once(patch)
+        yield
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings() -> None:
     """The test database is a file: threads of the code under test share it, as they do in production."""
