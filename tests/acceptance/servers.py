@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.db import connections
+from django.db import connections, transaction
 from django.utils import timezone
 from pytest_django.plugin import DjangoDbBlocker
 
@@ -69,21 +69,25 @@ class Router:
         await sync_to_async(self._place, thread_sensitive=False)(urls, status, settings)
 
     def _place(self, urls: tuple[str, ...], status: str, settings: dict[str, Any]) -> None:
-        now = timezone.now()
         alias = f"router-{self.port}"
         connections.databases[alias] = connections.databases["default"] | {"NAME": str(self.database)}
         with self.blocker.unblock():
             try:
-                Replica.everything.using(alias).all().delete()
-                RouterSettings.objects.using(alias).all().delete()
-                RouterSettings(pk=1, **settings).save(using=alias)
-                for index, url in enumerate(urls):
-                    replica = Replica(name=f"replica-{index}", url=url, primary=index == 0)
-                    replica.save(using=alias)
-                    ReplicaHealth(replica=replica, url=url, status=status, checked_at=now).save(using=alias)
+                with transaction.atomic(using=alias):  # a router may be reading, for one who waits
+                    self._replace(alias, urls, status, settings)
             finally:
                 connections[alias].close()
                 del connections.databases[alias]
+
+    @staticmethod
+    def _replace(alias: str, urls: tuple[str, ...], status: str, settings: dict[str, Any]) -> None:
+        Replica.everything.using(alias).all().delete()
+        RouterSettings.objects.using(alias).all().delete()
+        RouterSettings(pk=1, **settings).save(using=alias)
+        for index, url in enumerate(urls):
+            replica = Replica(name=f"replica-{index}", url=url, primary=index == 0)
+            replica.save(using=alias)
+            ReplicaHealth(replica=replica, url=url, status=status, checked_at=timezone.now()).save(using=alias)
 
 
 @contextlib.contextmanager

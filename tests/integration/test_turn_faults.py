@@ -33,7 +33,6 @@ from tests.processes import wait_until
 HOLDER = """
 SELECT state, wait_event FROM pg_stat_activity JOIN pg_locks USING (pid) WHERE locktype = 'advisory' AND granted
 """
-PARTS = 4
 
 pytestmark = [
     pytest.mark.usefixtures("database"),
@@ -80,24 +79,15 @@ def test_a_server_that_can_bounds_a_turn_itself(kind: Callable[[], Any]) -> None
     assert (within, after) == (("6s", "0") if newer else (None, None))
 
 
-def test_wherever_it_is_stopped_the_server_knows_that_it_thinks() -> None:
-    """At each call of a function within a turn (SIGSTOP may come at any): who holds the lock has no statement open.
-
-    In several turns, each looked at in other places: looks take their time, and a turn that thinks for long loses its
-    lock.
-    """
+def test_wherever_it_is_stopped_the_server_knows_that_it_thinks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At each call of a function within a turn (SIGSTOP may come at any): who holds the lock has no statement open."""
     config = connection.get_connection_params()
     for unwanted in ("cursor_factory", "context", "prepare_threshold"):
         config.pop(unwanted, None)
     places: list[str] = []
     with psycopg.connect(**config, autocommit=True) as watcher:
-        calls = part = 0
 
         def look(frame: FrameType, event: str, argument: object) -> None:
-            nonlocal calls
-            calls += 1
-            if calls % PARTS != part:
-                return
             # One look is not enough to tell: what a server waits for is read later than its state.
             deadline = time.monotonic() + 2
             while (state := watcher.execute(HOLDER).fetchone()) is not None and state[0] == "active":
@@ -106,15 +96,17 @@ def test_wherever_it_is_stopped_the_server_knows_that_it_thinks() -> None:
             if state is not None:
                 places.append(frame.f_code.co_name)
 
-        for part in range(PARTS):  # noqa: B007  (look takes it)
-            empty()
-            process, batch = _scene()
-            calls = 0
-            sys.setprofile(look)
-            try:
-                settle(process.id, batch)
-            finally:
-                sys.setprofile(None)
+        process, batch = _scene()
+        # Thousands of looks take longer than a turn may.
+        monkeypatch.setattr(proxy.turn, "DEADLINE_SECONDS", 600)
+        with connection.cursor() as cursor:
+            cursor.execute("SET idle_in_transaction_session_timeout = 0")
+        sys.setprofile(look)
+        try:
+            settle(process.id, batch)
+        finally:
+            sys.setprofile(None)
+            connection.close()
     assert len(places) > 1000
 
 
