@@ -74,7 +74,7 @@ def at_once(works: Sequence[Callable[[], Result]]) -> list[Result]:
 
     with ThreadPoolExecutor(len(works)) as threads:
         futures = [threads.submit(apart, lambda work=work: run(work)) for work in works]
-        return [future.result(60) for future in futures]
+        return [future.result() for future in futures]
 
 
 @contextlib.contextmanager

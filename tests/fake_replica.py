@@ -46,7 +46,7 @@ class FakeReplica:
 
     async def wait_seen(self, count: int = 1) -> Seen:
         """The `count`-th session, as soon as it is there."""
-        async with asyncio.timeout(10), self._arrival:
+        async with asyncio.timeout(60), self._arrival:
             await self._arrival.wait_for(lambda: len(self.seen) >= count)
         return self.seen[count - 1]
 

@@ -81,7 +81,7 @@ class Running:
     def pid(self) -> int:
         return self.process.pid
 
-    def wait_for(self, text: str, timeout: float = 20) -> None:
+    def wait_for(self, text: str, timeout: float = 60) -> None:
         """Until it has printed `text`."""
         self.wait_until(lambda: text in self.log, timeout)
 

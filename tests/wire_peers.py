@@ -47,7 +47,7 @@ class Peer:
         """Read until the frames that came fulfil `until`, or to the end of the connection."""
         loop, found = asyncio.get_running_loop(), []
         while not until(found):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 data = await loop.sock_recv(self.socket, 65_536)
             if not data:
                 break
@@ -61,7 +61,7 @@ class Peer:
 
     async def link_takes(self, octets: bytes) -> None:
         """Until the link has handed on all of `octets`, and nothing else."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(b"".join(self.taken)) < len(octets):
                 await asyncio.sleep(0.005)
         assert b"".join(self.taken) == octets
@@ -91,8 +91,8 @@ async def wired(*, client: bool, early: bytes = b"", start: bool = True) -> Asyn
 
 async def relayed(client: Peer, opening: Opening, url: str) -> Ending | NotBegun:
     """One replica's part of a session, with its goodbye."""
-    link = await open_replica(url, PLAIN, 2)
-    async with asyncio.timeout(10):
+    link = await open_replica(url, PLAIN, 60)
+    async with asyncio.timeout(60):
         outcome = await relay(client.link, link, opening, "s1")
         await link.close((outcome.to_replica if isinstance(outcome, Ending) else None) or Close(1001))
     return outcome

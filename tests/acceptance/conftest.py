@@ -12,7 +12,7 @@ from pytest_django.plugin import DjangoDbBlocker
 from tests.acceptance import scenes
 from tests.acceptance.certificates import AUTHORITY
 from tests.acceptance.fleet import Fleet, running_fleet
-from tests.acceptance.pages import ARGUMENTS
+from tests.acceptance.pages import ARGUMENTS, NOTE_PHASES
 from tests.acceptance.servers import Router, running_router
 from tests.acceptance.stage import Stage, staged
 from tests.raw import hang_up
@@ -115,6 +115,7 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 async def page(browser: Browser) -> AsyncIterator[Page]:
     """A page whose errors, a broken Content-Security-Policy among them, fail the test."""
     page = await browser.new_page()
+    await page.add_init_script(NOTE_PHASES)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
 

@@ -111,7 +111,8 @@ class Fleet:
                 self.start_replica(name)
         self.router.wait_until(lambda: _try(self._shown))
         edited = ("state", "primary")
-        if any(found[part] != AT_FIRST[name][part] for name, found in self._shown().items() for part in edited):
+        shown = wait_until(lambda: _try(self._shown), 60)
+        if any(found[part] != AT_FIRST[name][part] for name, found in shown.items() for part in edited):
             self._load()
         wait_until(lambda: all(map(self._listens, self.ports)), 30, "both replicas")
         since = time.time()
@@ -131,7 +132,7 @@ class Fleet:
         return {replica["name"]: replica["status"] for replica in self.get("/status")[1]["replicas"]}
 
     def wait_for_status(self, **expected: str) -> None:
-        wait_until(lambda: expected.items() <= self.statuses().items(), 20, f"{expected}")
+        wait_until(lambda: _try(lambda: expected.items() <= self.statuses().items()), 60, f"{expected}")
 
     @contextlib.asynccontextmanager
     async def session(self, query: str = "") -> AsyncIterator[ClientConnection]:

@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+expect.set_options(timeout=60_000)  # a patience, and no test's subject: of 5 s by itself
 SERIOUS = ("serious", "critical")
 
 
@@ -37,6 +38,23 @@ async def until(ask: Callable[[], Awaitable[Any]], what: str, timeout: float = 3
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise AssertionError(f"not within {timeout:g} s: {what}") from None
+
+
+# The phases that a player was in, of which some last for half a second.
+NOTE_PHASES = """addEventListener("DOMContentLoaded", () => {
+    window.phases = [];
+    new MutationObserver(() => window.phases.push(document.body.dataset.phase))
+        .observe(document.body, { attributes: true, attributeFilter: ["data-phase"] });
+});"""
+
+
+async def passed(page: Page, phase: str) -> None:
+    """Until it was in that phase, for however short a time."""
+
+    async def was() -> bool:
+        return phase in await page.evaluate("window.phases")
+
+    await until(was, f"the phase {phase}")
 
 
 async def plays(page: Page, beyond: float) -> None:

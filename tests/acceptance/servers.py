@@ -19,6 +19,7 @@ from django.utils import timezone
 from pytest_django.plugin import DjangoDbBlocker
 
 from replicas.models import Replica, ReplicaHealth, RouterSettings
+from tests.acceptance.fair_clock import fair_time
 from tests.ports import free_port
 from tests.processes import BIN, SQLITE, Running, migrated, running
 
@@ -34,6 +35,9 @@ COMMANDS = {
         "--timeout-graceful-shutdown", "5",
     ],
 }  # fmt: skip
+
+# For tests whose replicas live in their own busy process, and that are not about slow ones.
+PATIENT = {"ROUTER_CONNECT_TIMEOUT_SECONDS": "60", "ROUTER_FAILOVER_TIMEOUT_SECONDS": "300"}
 
 LISTENS = {"daphne": "Listening on TCP", "uvicorn": "Uvicorn running on"}
 
@@ -55,6 +59,10 @@ class Router:
     @property
     def log(self) -> str:
         return self.process.log
+
+    def fair_time(self) -> float:
+        """See fair_clock.py."""
+        return fair_time(self.process.pid)
 
     def answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=2):

@@ -54,7 +54,7 @@ class Stage:
     polls: int = 0
     watchers: set[asyncio.Queue[dict[str, Any] | int]] = field(default_factory=set)
     port: int = 0
-    began: float = field(default_factory=time.monotonic)
+    began: float | None = None
 
     @property
     def url(self) -> str:
@@ -79,6 +79,8 @@ class Stage:
     @property
     def now(self) -> float:
         """The clock of the state goes on while it is played."""
+        if self.began is None:  # a browser takes its time to come
+            self.began = time.monotonic()
         return float(self.state["at"]) + time.monotonic() - self.began
 
     # --- ASGI ---

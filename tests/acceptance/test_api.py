@@ -33,7 +33,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoD
 @pytest_asyncio.fixture
 async def api(cluster: Cluster) -> AsyncIterator[httpx.AsyncClient]:
     base, headers = f"http://127.0.0.1:{cluster.routers[0].port}/api/v1", {"Authorization": f"Bearer {TOKEN}"}
-    async with httpx.AsyncClient(base_url=base, headers=headers, trust_env=False) as found:
+    async with httpx.AsyncClient(base_url=base, headers=headers, trust_env=False, timeout=60) as found:
         yield found
 
 

@@ -107,7 +107,7 @@ async def test_a_place_in_a_replicas_own_line_is_passed_on_as_it_is(router: Rout
         await router.place(replica.url, status="unhealthy", queue_when_down=True)
         client = await raw_client(router.port)
         assert await client.message() == QUEUED
-        await router.place(replica.url, queue_when_down=True)
+        await router.place(replica.url)
         assert [await client.message() for _ in range(3)] == [*words, STARTED]
         assert (await client.rest()).close == (1000, "told")
 

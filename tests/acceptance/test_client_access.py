@@ -216,7 +216,7 @@ async def test_a_browser_streams_with_a_ticket(cluster: Cluster, replica: Slotte
     await configured(cluster, client_auth="token")
     text, _ = await token(cluster)
     host = f"127.0.0.1:{cluster.routers[0].port}"
-    async with httpx.AsyncClient(trust_env=False) as backend:
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as backend:
         answer = await backend.post(
             f"http://{host}/api/v1/tickets",
             json={"origin": f"http://{host}"},

@@ -15,7 +15,7 @@ import time
 
 from tests.acceptance.neighbours import descriptors, rss_kib, undisturbed, until
 from tests.acceptance.servers import Router
-from tests.raw import BINARY, Last, Peer, close_frame, echo, frame, head, raw_client, raw_replica, soon
+from tests.raw import BINARY, TEXT, Last, Peer, close_frame, echo, frame, head, raw_client, raw_replica, soon
 
 MIB = 1024 * 1024
 CHUNK = frame(BINARY, b"video" * 13_000)
@@ -182,9 +182,10 @@ async def test_what_comes_after_a_close_is_ignored(router: Router) -> None:
     async def listen(peer: Peer) -> None:
         heard.set_result(await peer.rest())
 
-    async with undisturbed(router), raw_replica(listen) as replica:
+    async with undisturbed(router), raw_replica(listen, first=frame(TEXT, b"welcome")) as replica:
         await router.place(replica.url)
         client = await raw_client(router.port)
+        assert await client.message() == "welcome"  # who leaves before his replica is there has nothing sent to it
         late = frame(BINARY, b"late", mask=client.new_mask)
         await client.say("in time")
         await client.send(close_frame(4001, "bye", mask=client.new_mask) + late * 3)

@@ -18,7 +18,7 @@ async def test_without_a_socket_the_page_polls(stage: Stage, rough: Page) -> Non
     stage.socket = "refuse"
     await rough.goto(stage.url)
     await rough.wait_for_selector("[data-feed=polling]")
-    assert "bell has been unhealthy" in await rough.inner_text("h1")
+    await expect(rough.locator("h1")).to_contain_text("bell has been unhealthy")
     stage.socket = "open"
     await rough.wait_for_selector("[data-feed=live]")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_django.plugin import DjangoDbBlocker
@@ -27,21 +29,27 @@ from tests.raw import BINARY, TEXT, Peer, close_frame, frame, hold_on, raw_clien
 PLAIN = {"compression": None, "max_size": None, "proxy": None}
 
 
-@pytest.fixture(scope="module")
-def secure(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[Router]:
+@contextlib.contextmanager
+def running_secure(var: Path, blocker: DjangoDbBlocker, **settings: Any) -> Iterator[Router]:
     """A router on daphne that speaks TLS."""
-    var = tmp_path_factory.mktemp("secure")
     key, certificate = write_server_certificate(var)
     command = ["daphne", "-e", f"ssl:{{port}}:privateKey={key}:certKey={certificate}:interface=127.0.0.1"]
-    with running_router(
-        "daphne",
-        var,
-        django_db_blocker,
-        command=command,
-        ROUTER_STALL_TIMEOUT_SECONDS=3,
-        ROUTER_PING_INTERVAL_SECONDS=1,
-    ) as router:
+    with running_router("daphne", var, blocker, command=command, **settings) as router:
         router.process.wait_until(router.answers)
+        yield router
+
+
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[Router]:
+    quick = {"ROUTER_STALL_TIMEOUT_SECONDS": 3, "ROUTER_PING_INTERVAL_SECONDS": 1}
+    with running_secure(tmp_path_factory.mktemp("secure"), django_db_blocker, **quick) as router:
+        yield router
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[Router]:
+    """Whose stall limit is the usual one: for tests that jam a session, which takes a busy machine its time."""
+    with running_secure(tmp_path_factory.mktemp("patient"), django_db_blocker) as router:
         yield router
 
 
@@ -118,19 +126,19 @@ async def test_a_client_that_hangs_up_behind_crumbs_over_tls(secure: Router, tru
     assert "Traceback" not in secure.log[seen:]
 
 
-async def test_a_client_that_does_not_read_is_pushed_back_over_tls(secure: Router, trusting: ssl.SSLContext) -> None:
+async def test_a_client_that_does_not_read_is_pushed_back_over_tls(patient: Router, trusting: ssl.SSLContext) -> None:
     """Its replica is held back, the router does not fill up; when it reads again it gets all."""
     count = 1500
     flood = Flood(limit=count * len(CHUNK))
     async with raw_replica(flood) as replica:
-        await secure.place(replica.url)
-        client = await raw_client(secure.port, tls=trusting, receive_buffer=65_536)
+        await patient.place(replica.url)
+        client = await raw_client(patient.port, tls=trusting, receive_buffer=65_536)
         client.fall_silent()
-        before = rss_kib(secure)
+        before = rss_kib(patient)
         peer = await replica.wait_peer()
         await jam(peer, client)
         assert flood.sent < min(IN_BETWEEN, flood.limit)
-        assert rss_kib(secure) - before < 8 * 1024
+        assert rss_kib(patient) - before < 8 * 1024
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
         for _ in range(count):
             assert await client.message() == b"video" * 13_000
@@ -188,7 +196,7 @@ async def test_sessions_on_a_socket_given_by_number(tmp_path: Path, django_db_bl
 
 
 async def test_a_client_that_leaves_behind_a_paused_read_is_found_over_tls_too(
-    secure: Router, trusting: ssl.SSLContext
+    patient: Router, trusting: ssl.SSLContext
 ) -> None:
     """Its replica takes nothing, so it is not read; the replica hears 1001 all the same (design, decision 2)."""
     over = asyncio.Event()
@@ -199,8 +207,8 @@ async def test_a_client_that_leaves_behind_a_paused_read_is_found_over_tls_too(
         await over.wait()
 
     async with raw_replica(look_away) as replica:
-        await secure.place(replica.url)
-        client = await raw_client(secure.port, tls=trusting)
+        await patient.place(replica.url)
+        client = await raw_client(patient.port, tls=trusting)
         peer = await replica.wait_peer()
 
         async def flood() -> None:
@@ -210,7 +218,7 @@ async def test_a_client_that_leaves_behind_a_paused_read_is_found_over_tls_too(
         flooding = asyncio.create_task(flood())
         await jam(client, peer)
         flooding.cancel()
-        ended = secure.log.count(" ended: ")
+        ended = patient.log.count(" ended: ")
         client.abort()
-        await until(lambda: secure.log.count(" ended: ") > ended, 2.5, "its departure is found")
+        await until(lambda: patient.log.count(" ended: ") > ended, 2.5, "its departure is found")
         over.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from pathlib import Path
 
@@ -30,8 +31,15 @@ async def test_requests_that_hang_do_not_hold_up_the_end(
         async with httpx.AsyncClient(trust_env=False, base_url=base, headers=headers, timeout=None) as http:  # noqa: S113
             with psycopg.connect(postgres.url) as other, psycopg.connect(postgres.url, autocommit=True) as looking:
                 other.execute(f"LOCK TABLE {', '.join(ASKED.values())}")
-                asking = [asyncio.create_task(http.get(path)) for path in ASKED]
-                async with asyncio.timeout(10):
+
+                async def ask(path: str) -> None:
+                    while True:  # each waits for its lock for 2.5 s
+                        with contextlib.suppress(httpx.HTTPError):
+                            await http.get(path)
+                        await asyncio.sleep(0.05)
+
+                asking = [asyncio.create_task(ask(path)) for path in ASKED]
+                async with asyncio.timeout(60):
                     while looking.execute(WAITS).fetchone() != (len(ASKED),):
                         await asyncio.sleep(0.01)
                 postgres.freeze()
@@ -40,4 +48,6 @@ async def test_requests_that_hang_do_not_hold_up_the_end(
                     assert await asyncio.to_thread(process.wait, END_SECONDS) == 0
                 finally:
                     postgres.thaw()
+                    for task in asking:
+                        task.cancel()
                     await asyncio.gather(*asking, return_exceptions=True)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.acceptance.neighbours import descriptors, rss_kib, until
-from tests.acceptance.servers import Router
+from tests.acceptance.servers import PATIENT, Router
 from tests.raw import BINARY, Peer, frame, raw_client, raw_replica
 
 MIB_KIB = 1024
@@ -119,9 +119,7 @@ class Idle(asyncio.Protocol):
 
 
 # That a machine opens so many slowly is no fault of theirs.
-@pytest.mark.parametrize(
-    "router_settings", [{"ROUTER_CONNECT_TIMEOUT_SECONDS": "60", "ROUTER_FAILOVER_TIMEOUT_SECONDS": "300"}]
-)
+@pytest.mark.parametrize("router_settings", [PATIENT])
 async def test_idle_sessions_cost_40_kib_each_at_most(many_descriptors: None, own_router: Router) -> None:
     """13: 5,000 sessions that have begun and are silent (two sockets and two links each); all go when they leave."""
     loop = asyncio.get_running_loop()

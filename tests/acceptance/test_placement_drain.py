@@ -88,8 +88,8 @@ async def test_a_drain_with_a_deadline_ends_what_is_left(cluster: Cluster) -> No
         await cluster.configure()
         await cluster.place(drained, other)
         there = [await served(cluster.routers[number % 2]) for number in range(20)]
-        await drain(cluster, drained, deadline=1.5)
         began = time.monotonic()
+        await drain(cluster, drained, deadline=1.5)
         elsewhere = [await served(router) for router in cluster.routers]
         for found in there:
             await found.end(15)
@@ -112,15 +112,14 @@ async def test_a_deadline_that_is_taken_back_ends_nobody(cluster: Cluster) -> No
         await cluster.configure()
         await cluster.place(drained)
         there = [await served(router) for router in cluster.routers]
-        await drain(cluster, drained, deadline=2)
-        await asyncio.sleep(1)  # of the two seconds
+        await drain(cluster, drained, deadline=4)
+        await asyncio.sleep(1)  # of the four seconds
         await cluster.edit(drained, state="active")
         await leave_all([await served(router) for router in cluster.routers])
-        await asyncio.sleep(0.6)  # each process has looked
-        await drain(cluster, drained, deadline=2)
-        again = time.monotonic()
-        await asyncio.sleep(1.8)
+        await cluster.beats(5)  # the first deadline is past
         await still_there(there)
+        again = time.monotonic()
+        await drain(cluster, drained, deadline=2)
         for found in there:
             assert await found.end(15) == (1012, "replica_drained")
             assert found.ended_at is not None

@@ -14,6 +14,7 @@ import pytest
 from pytest_django.plugin import DjangoDbBlocker
 
 from tests.acceptance.cluster import Cluster, running_cluster
+from tests.acceptance.servers import PATIENT
 from tests.acceptance.visitors import Visitor, leave_all, percentile, served, visitor, within
 from tests.backing_servers import redis_server, running_postgres
 from tests.slotted_replica import SlottedReplica, slotted_replica, slotted_replicas
@@ -27,7 +28,7 @@ HANDOVER_SECONDS = 0.1
 def cluster(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[Cluster]:
     var = tmp_path_factory.mktemp("line")
     with running_postgres() as postgres, redis_server(var) as redis:
-        settings = {"DATABASE_URL": postgres.url, "REDIS_URL": redis.url}
+        settings = {"DATABASE_URL": postgres.url, "REDIS_URL": redis.url} | PATIENT
         with running_cluster(var, django_db_blocker, processes=4, **settings) as found:
             yield found
 
@@ -131,10 +132,10 @@ async def test_the_line_is_one_over_all_processes(cluster: Cluster) -> None:
         await holder.leave()
         await line[0].served(1)
         for place, found in enumerate(line[1:], 1):
-            await found.until(lambda found, place=place: found.told[-1][1:] == (place, 11), 1, "the line moved")
+            await found.until(lambda found, place=place: found.told[-1][1:3] == (place, 11), 1, "the line moved")
         await line[5].leave()
         for place, found in enumerate([*line[1:5], *line[6:]], 1):
-            await found.until(lambda found, place=place: found.told[-1][1:] == (place, 10), 2, "one left")
+            await found.until(lambda found, place=place: found.told[-1][1:3] == (place, 10), 2, "one left")
         await leave_all(line)
         for found in line:
             found.check_line()

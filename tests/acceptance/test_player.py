@@ -9,7 +9,7 @@ from playwright.async_api import Page
 from websockets.asyncio.client import ClientConnection
 
 from tests.acceptance.fleet import Fleet, next_message
-from tests.acceptance.pages import is_flawless, plays
+from tests.acceptance.pages import is_flawless, passed, plays
 
 SIZES = [(1280, 800), (390, 844), (360, 780)]
 
@@ -26,7 +26,7 @@ async def test_video_plays_and_the_page_recovers_on_the_other_replica(fleet: Fle
     )
     assert picture == [640, 360]
     fleet.kill("a")
-    await page.wait_for_selector("body[data-phase=retrying]")
+    await passed(page, "retrying")
     await page.wait_for_selector("body[data-phase=playing][data-replica^=b]")
     await plays(page, beyond=1)
     story = await page.inner_text("#story")

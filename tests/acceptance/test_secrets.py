@@ -112,7 +112,7 @@ def with_tickets(site: Site) -> list[dict[str, Any]]:
 
 async def pages(site: Site) -> None:
     for router in site.cluster.routers:
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{router.port}", trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{router.port}", trust_env=False, timeout=60) as http:
             wrong = {"username": "ops", "password": canary("wrong-password")}
             elsewhere = f"https://{canary('page')}.example.com"
             followed = {"Referer": f"{elsewhere}/?ticket={canary('referer')}", "X-Forwarded-Proto": "https"}
@@ -238,7 +238,7 @@ async def test_nor_under_uvicorn(options: list[str], tmp_path: Path, django_db_b
             await found.peer.say(INIT)
             await found.served()
             await found.leave()
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{router.port}", trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{router.port}", trust_env=False, timeout=60) as http:
             await http.get(f"/nowhere?q={canary('page-query')}", headers=HEADERS)
         await asyncio.to_thread(router.process.wait_for, '"WebSocket /v1/stream" [accepted]')
         if "--access-log" in options:

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import os
-import time
 from typing import Any
 
 import pytest
@@ -143,11 +142,11 @@ async def test_a_client_that_vanishes_is_gone_for_the_replica_within_a_second(ro
         connection = await client(router)
         seen = await replica.wait_seen()
         connection.transport.abort()
-        started = time.monotonic()
-        async with asyncio.timeout(5):
+        started = router.fair_time()
+        async with asyncio.timeout(60):
             await seen.over.wait()
         assert seen.close_code == 1001
-        assert time.monotonic() - started < 1
+        assert router.fair_time() - started < 1
 
 
 async def test_a_replica_that_dies_leaves_an_error_frame_and_1011(router: Router) -> None:

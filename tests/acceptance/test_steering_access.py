@@ -31,7 +31,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoD
 
 @pytest.fixture
 def http(cluster: Cluster) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=f"http://127.0.0.1:{cluster.routers[0].port}", trust_env=False) as found:
+    with httpx.Client(base_url=f"http://127.0.0.1:{cluster.routers[0].port}", trust_env=False, timeout=60) as found:
         yield found
 
 

@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 from pytest_django.plugin import DjangoDbBlocker
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection
 
 from tests.acceptance.certificates import AUTHORITY, write_server_certificate
 from tests.acceptance.neighbours import until
 from tests.acceptance.servers import Router, running_router
 from tests.fake_replica import echo, fake_replica
+from tests.raw import soon
 
 QUEUED = '{"type": "queue_status", "position": 1, "queue_depth": 1}'
 # Daphne's own timers, all shorter than the tests. (With these, plain Daphne ends a session within 3 s.)
@@ -33,6 +34,13 @@ TURNED_DOWN = (
     "--websocket_connect_timeout",
     "2",
 )
+
+
+async def keep_alive(connection: ClientConnection, every: float, until: float) -> None:
+    """Ping as a browser or a proxy might do, which cuts off whoever does not answer."""
+    while time.monotonic() < until:
+        await soon(await connection.ping())
+        await asyncio.sleep(min(every, max(0, until - time.monotonic())))
 
 
 async def sit(
@@ -50,20 +58,18 @@ async def sit(
 
     async with fake_replica(queue) as replica:
         await router.place(replica.url)
-        # Its keepalive is what a browser or a proxy might do: whoever does not answer it is cut off.
-        alive = {"ping_interval": keepalive, "ping_timeout": keepalive, "compression": None, "proxy": None, **tls}
-        silent = {**alive, "ping_interval": None}
-        async with connect(url or router.stream_url, **silent) as idle:
+        plain: dict[str, Any] = {"ping_interval": None, "compression": None, "proxy": None, **tls}
+        async with connect(url or router.stream_url, **plain) as idle:
             await idle.send("hello")
             assert await idle.recv() == "hello"
-            async with connect(url or router.stream_url, **alive) as waiting:
+            async with connect(url or router.stream_url, **plain) as waiting:
                 assert await waiting.recv() == QUEUED
                 started = time.monotonic()
-                await asyncio.sleep(waiting_seconds)
+                await keep_alive(waiting, keepalive, started + waiting_seconds)
                 free.set()
                 await waiting.send("init")
                 assert await waiting.recv() == "init"
-                await asyncio.sleep(max(0, started + idle_seconds - time.monotonic()))
+                await keep_alive(waiting, keepalive, started + idle_seconds)
                 for connection in (waiting, idle):
                     await connection.send("still here")
                     assert await connection.recv() == "still here"

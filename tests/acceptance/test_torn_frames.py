@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -63,13 +62,13 @@ async def test_a_replica_that_dies_leaves_no_half_frame(router: Router, where: s
         if how == "reset":
             # It destroys what is on its way: how much arrives of that, nobody could tell.
             await until(lambda: has_read(peer), what="the router has read what was sent")
-        died = time.monotonic()
+        died = router.fair_time()
         if how == "reset":
             peer.abort()
         else:
             peer.writer.write_eof()
         last = await reading
-        assert time.monotonic() - died < 1
+        assert router.fair_time() - died < 1
     assert_lost(last, inside_a_message=in_message)
 
 
@@ -97,14 +96,14 @@ async def test_the_fragments_that_went_out_are_a_prefix(quick_daphne: Router) ->
     assert got == LARGE[: 3 * MIB]
 
 
-async def streaming(client: Peer, pid: int, number: int) -> tuple[Last, float]:
+async def streaming(router: Router, client: Peer, pid: int, number: int) -> tuple[Last, float]:
     """Signal the replica while it streams to `client`; what the client saw, and how long its end took."""
     for _ in range(100):
         assert await client.message() is not None
     reading = asyncio.create_task(client.rest())
     os.kill(pid, number)
-    started = time.monotonic()
-    return await reading, time.monotonic() - started
+    started = router.fair_time()
+    return await reading, router.fair_time() - started
 
 
 @pytest.mark.parametrize(("name", "seconds"), [("SIGKILL", 1), ("SIGSTOP", 5)])
@@ -118,6 +117,6 @@ async def test_a_replica_process_that_is_killed_or_stopped(
         async with undisturbed(quick_router):
             await quick_router.place(at.read_text())
             client = await raw_client(quick_router.port)
-            last, took = await streaming(client, process.pid, getattr(signal, name))
+            last, took = await streaming(quick_router, client, process.pid, getattr(signal, name))
     assert took < seconds
     assert_lost(last, inside_a_message=last.unfinished)

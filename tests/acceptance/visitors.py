@@ -29,14 +29,16 @@ class Told(NamedTuple):
     at: float
     position: int
     depth: int
+    fair: float  # fair_clock's
 
 
 @dataclass
 class Visitor:
-    """One client's session. Times are of time.monotonic()."""
+    """One client's session. Times are of time.monotonic(), but what is allowed is counted by fair_clock's."""
 
     peer: Peer
     opened_at: float
+    fair: Callable[[], float] = time.monotonic
     told: list[Told] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
     messages: list[str | bytes] = field(default_factory=list)  # those of its replica
@@ -44,7 +46,12 @@ class Visitor:
     ended_at: float | None = None
     close: tuple[int | None, str] | None = None  # None after the end: it was cut off
     reader: asyncio.Task[None] | None = None
+    _came: float = 0.0  # by `fair`, and so when it was in no line any more
+    _left: float | None = None
     _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self._came = self.fair()
 
     @property
     def position(self) -> int | None:
@@ -66,6 +73,7 @@ class Visitor:
                 self._take(found.payload.decode() if found.opcode == 1 else found.payload, now)
                 self._news.set()
         self.ended_at = time.monotonic()
+        self._left = self._left or self.fair()
         self.peer.writer.close()
         self._news.set()
 
@@ -80,19 +88,21 @@ class Visitor:
     def _take(self, message: str | bytes, now: float) -> None:
         words = json.loads(message) if isinstance(message, str) and message.startswith("{") else {}
         if words.get("type") == "queue_status":
-            self.told.append(Told(now, words["position"], words["queue_depth"]))
+            self.told.append(Told(now, words["position"], words["queue_depth"], self.fair()))
         elif words.get("type") == "error":
             self.errors.append(words)
         else:
             self.served_at = self.served_at or now
+            self._left = self._left or self.fair()
             self.messages.append(message)
 
     async def until(self, condition: Any, seconds: float = PATIENCE_SECONDS, what: str = "what was waited for") -> None:
         """Until `condition(self)` holds; an AssertionError after `seconds`, or when the session ends before."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not condition(self) and not self.over:
-                    self._news.clear()
+        until = self.fair() + seconds
+        while not condition(self) and not self.over and (left := until - self.fair()) > 0:
+            self._news.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
                     await self._news.wait()
         assert condition(self), f"not within {seconds:g} s: {what}; {self.story}"
 
@@ -137,18 +147,17 @@ class Visitor:
         positions = [told.position for told in self.told]
         assert positions == sorted(positions, reverse=True), self.story
         assert all(1 <= told.position <= told.depth for told in self.told), self.story
-        assert self.told[0].at - self.opened_at <= FIRST_SECONDS, self.story
-        until = self.served_at or self.ended_at or time.monotonic()
-        times = [told.at for told in self.told] + [until]
+        assert self.told[0].fair - self._came <= FIRST_SECONDS, self.story
+        times = [told.fair for told in self.told] + [self._left or self.fair()]
         gaps = [after - before for before, after in itertools.pairwise(times)]
         assert max(gaps) <= TELL_SECONDS, self.story
 
 
 async def visitor(router: Router | int, **options: Any) -> Visitor:
     """Connect, and begin to read."""
-    port = router if isinstance(router, int) else router.port
+    port, fair = (router, time.monotonic) if isinstance(router, int) else (router.port, router.fair_time)
     peer = await raw_client(port, **options)
-    found = Visitor(peer, time.monotonic())
+    found = Visitor(peer, time.monotonic(), fair)
     found.reader = asyncio.create_task(found.read(), name="visitor")
     return found
 

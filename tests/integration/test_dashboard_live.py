@@ -52,17 +52,24 @@ class Watcher(WebsocketCommunicator):
             routing.application(watching), "/dashboard/live", headers=[*(headers or [ORIGIN]), (b"cookie", cookie)]
         )
 
+    async def connect(self, timeout: float = 60) -> tuple[bool, Any]:
+        found: tuple[bool, Any] = await super().connect(timeout)
+        return found
+
+    async def disconnect(self, code: int = 1000, timeout: float = 60) -> None:
+        await super().disconnect(code, timeout)
+
     async def hear(self) -> dict[str, Any]:
-        return dict(json.loads(await self.receive_from(timeout=10)))
+        return dict(json.loads(await self.receive_from(timeout=60)))
 
     async def hear_until(self, condition: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition(message := await self.hear()):
                 pass
         return message
 
     async def close_code(self) -> int:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (message := await self.receive_output(10))["type"] != "websocket.close":
                 pass
         return int(message["code"])
@@ -235,7 +242,7 @@ async def test_a_slow_watcher_is_told_the_newest_state(cookie: bytes, monkeypatc
     await asyncio.to_thread(read.wait, 10)
     assert link.taken == []
     link.room.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(link.taken) < 2:
             await asyncio.sleep(0.01)
     telling.cancel()
