@@ -13,7 +13,7 @@ from tests.acceptance import scenes
 from tests.acceptance.certificates import AUTHORITY
 from tests.acceptance.fleet import Fleet, running_fleet
 from tests.acceptance.pages import ARGUMENTS, NOTE_PHASES
-from tests.acceptance.servers import Router, running_router
+from tests.acceptance.servers import PATIENT, Router, running_router
 from tests.acceptance.stage import Stage, staged
 from tests.raw import hang_up
 
@@ -37,11 +37,20 @@ def router(
         var,
         django_db_blocker,
         ROUTER_UPSTREAM_CA_FILE=var / "ca.pem",
-        ROUTER_CONNECT_TIMEOUT_SECONDS=1,
+        ROUTER_CONNECT_TIMEOUT_SECONDS=2,
         ROUTER_STREAM_PATHS="/v1/stream,/ws",
         ROUTER_FORWARD_HEADERS="Origin,User-Agent,Traceparent,X-Tenant",
         ROUTER_UPSTREAM_AUTHORIZATION="Bearer router-secret",
     ) as running:
+        yield running
+
+
+@pytest.fixture(params=["daphne", "uvicorn"])
+def patient_router(
+    request: pytest.FixtureRequest, tmp_path: Path, django_db_blocker: DjangoDbBlocker
+) -> Iterator[Router]:
+    """A router that gives a replica its time: for tests that keep their own replicas busy."""
+    with running_router(request.param, tmp_path, django_db_blocker, **PATIENT) as running:
         yield running
 
 

@@ -109,7 +109,6 @@ class Fleet:
                 if name in self.replicas:
                     self.kill(name)
                 self.start_replica(name)
-        self.router.wait_until(lambda: _try(self._shown))
         edited = ("state", "primary")
         shown = wait_until(lambda: _try(self._shown), 60)
         if any(found[part] != AT_FIRST[name][part] for name, found in shown.items() for part in edited):

@@ -19,7 +19,7 @@ from django.utils import timezone
 from pytest_django.plugin import DjangoDbBlocker
 
 from replicas.models import Replica, ReplicaHealth, RouterSettings
-from tests.acceptance.fair_clock import fair_time
+from tests.acceptance.moments import Moment
 from tests.ports import free_port
 from tests.processes import BIN, SQLITE, Running, migrated, running
 
@@ -60,9 +60,9 @@ class Router:
     def log(self) -> str:
         return self.process.log
 
-    def fair_time(self) -> float:
-        """See fair_clock.py."""
-        return fair_time(self.process.pid)
+    def moment(self) -> Moment:
+        """Now, as the beginning of what this router does."""
+        return Moment(self.process.pid)
 
     def answers(self) -> bool:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=2):

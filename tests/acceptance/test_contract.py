@@ -12,8 +12,8 @@ import signal
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.acceptance.fair_clock import fair_time
 from tests.acceptance.fleet import Fleet, next_message, replica_of
+from tests.acceptance.moments import Moment
 from tests.processes import manage, wait_until
 
 
@@ -85,13 +85,13 @@ async def test_all_down_is_said_within_a_second(fleet: Fleet) -> None:
     """gpu_unavailable and 1013; /readyz says what is missing."""
     fleet.kill("a", "b")
     await asyncio.to_thread(fleet.wait_for_status, a="unhealthy", b="unhealthy")
-    started = fair_time(fleet.router.pid)
+    started = Moment(fleet.router.pid)
     async with fleet.session() as connection:
         assert (await next_message(connection, "error"))["code"] == "gpu_unavailable"
         with pytest.raises(ConnectionClosed):
             await connection.recv()
         assert (connection.close_code, connection.close_reason) == (1013, "no_healthy_replica")
-    assert fair_time(fleet.router.pid) - started < 1
+    assert started.ago < 1
     status, answer = await asyncio.to_thread(fleet.get, "/readyz")
     assert (status, answer["missing"]) == (503, ["available replica"])
     assert "Service Unavailable" not in fleet.router.log  # an answer, no fault of the router

@@ -23,8 +23,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from proxy.ledger import usual_folder
-from tests.acceptance.fair_clock import fair_time
-from tests.acceptance.servers import APPLICATION, running_router
+from tests.acceptance.moments import Moment
+from tests.acceptance.servers import APPLICATION, PATIENT, running_router
 from tests.fake_replica import fake_replica
 from tests.ports import free_in_a_hundred, free_port
 from tests.processes import BIN, ROOT, SQLITE, Running, manage, migrated, running, wait_until
@@ -82,8 +82,8 @@ async def test_two_processes_share_a_socket_and_one_of_them_may_die(tmp_path: Pa
             await asyncio.to_thread(supervisor.wait_until, lambda: supervisor.log.count("Listening on TCP") == 2)
             routers = children(supervisor.pid, "daphne")
             assert len(routers) == 2
-            serving = lambda: supervisor.log.count("metrics are served") == len(ports)  # noqa: E731
-            await asyncio.to_thread(supervisor.wait_until, serving)
+            served = len(ports)
+            await asyncio.to_thread(supervisor.wait_until, lambda: supervisor.log.count("metrics are served") == served)
             first, second, prober = [await scrape(port) for port in ports]
             assert ("sessions_total",) in first.keys() & second.keys()
             assert ("lease_held",) in prober
@@ -187,14 +187,14 @@ async def fleet(tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> AsyncIter
 
         def start(name: str) -> Running:
             line = [str(BIN / "daphne"), *command[1:], APPLICATION]
-            process = running_ones.enter_context(running(name, line, tmp_path, [fd]))
+            process = running_ones.enter_context(running(name, line, tmp_path, [fd], **PATIENT))
             process.wait_for("Listening on TCP")
             found.processes.append(process)
             return process
 
         found = Fleet(shared.getsockname()[1], ledger, tmp_path / SQLITE, start)
         router = running_ones.enter_context(
-            running_router("daphne", tmp_path, django_db_blocker, command=command, pass_fds=[fd])
+            running_router("daphne", tmp_path, django_db_blocker, command=command, pass_fds=[fd], **PATIENT)
         )
         router.process.wait_for("Listening on TCP")
         found.processes.append(router.process)
@@ -261,9 +261,9 @@ async def test_a_frozen_process_keeps_no_client_waiting(fleet: Fleet) -> None:
     try:
         waits = []
         for _ in range(40):
-            started = fair_time(fleet.processes[0].pid)
+            started = Moment(fleet.processes[0].pid)
             await fleet.open()
-            waits.append(fair_time(fleet.processes[0].pid) - started)
+            waits.append(started.ago)
         assert sorted(waits)[20] < 0.1, waits
         assert max(waits) < 2, waits  # a loaded machine is no failure
         assert fleet.opened == [before[0] + 40, before[1]]
@@ -296,7 +296,9 @@ async def test_without_a_ledger_clients_are_served_all_the_same(
         place.mkdir()
         command = ["daphne", "--fd", str(fd)]
         try:
-            with running_router("daphne", tmp_path, django_db_blocker, command=command, pass_fds=[fd]) as router:
+            with running_router(
+                "daphne", tmp_path, django_db_blocker, command=command, pass_fds=[fd], **PATIENT
+            ) as router:
                 router.process.wait_for("Listening on TCP")
                 async with fake_replica() as replica:
                     await router.place(replica.url)

@@ -51,11 +51,11 @@ async def test_no_healthy_replica_is_said_at_once(router: Router, status: str) -
     """UNKNOWN and UNHEALTHY replicas get nothing; the client hears gpu_unavailable and 1013 (faults.md, 39)."""
     async with fake_replica() as replica:
         await router.place(replica.url, status=status)
-        started = router.fair_time()
+        started = router.moment()
         async with client(router) as connection:
             (frame,) = await rest_of(connection)
             assert ended_with(connection) == (1013, "no_healthy_replica")
-        assert router.fair_time() - started < 1
+        assert started.ago < 1
     assert json.loads(frame) == {
         "type": "error",
         "code": "gpu_unavailable",
@@ -69,23 +69,23 @@ async def test_a_refused_connect_goes_to_the_next_replica(router: Router) -> Non
     """A replica that is dead but still marked healthy costs a session next to nothing (A7.7, faults.md 20)."""
     async with fake_replica() as other:
         await router.place(f"http://127.0.0.1:{free_port()}", other.url)
-        started = router.fair_time()
+        started = router.moment()
         async with client(router) as connection:
             await connection.send("hello")
             assert await connection.recv() == "hello"
-        assert router.fair_time() - started < 0.5
+        assert started.ago < 0.5
 
 
 async def test_a_hung_handshake_goes_to_the_next_replica(router: Router) -> None:
-    """A replica that accepts TCP and says nothing costs the connect timeout, here 1 s (A7.7, faults.md 21)."""
+    """A replica that accepts TCP and says nothing costs the connect timeout, here 2 s (A7.7, faults.md 21)."""
     async with raw_server(hang) as hung, fake_replica() as other:
         await router.place(hung.url, other.url)
-        started, began = router.fair_time(), time.monotonic()
+        started, began = router.moment(), time.monotonic()
         async with client(router) as connection:
             await connection.send("hello")
             assert await connection.recv() == "hello"
-        assert time.monotonic() - began >= 1
-        assert router.fair_time() - started < 2
+        assert time.monotonic() - began >= 2
+        assert started.ago < 3
 
 
 BROKEN_HANDSHAKES = {
@@ -177,11 +177,11 @@ async def test_a_name_that_does_not_resolve_goes_to_the_next_replica(router: Rou
     """A failing look-up is bounded like a connect (faults.md, 34)."""
     async with fake_replica() as other:
         await router.place("http://no-such-host.invalid:8000", other.url)
-        started = router.fair_time()
+        started = router.moment()
         async with client(router) as connection:
             await connection.send("hello")
             assert await connection.recv() == "hello"
-        assert router.fair_time() - started < 2
+        assert started.ago < 3
 
 
 @pytest.mark.parametrize("leaving", ["close", "vanish"])
@@ -200,14 +200,14 @@ async def test_a_client_that_leaves_during_a_connect_leaves_no_orphan(router: Ro
         await connection.send("x" * 5_000_000)  # a large init must not hide the departure
         async with asyncio.timeout(5):
             await reached.wait()
-            started = router.fair_time()
+            started = router.moment()
             if leaving == "close":
                 await connection.close(4000, "changed my mind")
                 assert ended_with(connection) == (4000, "changed my mind")
             else:
                 connection.transport.abort()
             await over.wait()
-        assert router.fair_time() - started < 0.9  # before the connect's own timeout of 1 s
+        assert started.ago < 1.9  # before the connect's own timeout of 2 s
         assert other.connections == 0
 
 
@@ -216,7 +216,7 @@ async def test_a_ping_is_answered_while_the_client_waits(router: Router) -> None
     async with raw_server(hang) as hung:
         await router.place(hung.url)
         async with client(router) as connection:
-            async with asyncio.timeout(0.9):
+            async with asyncio.timeout(1.9):
                 await (await connection.ping(b"are you there"))
             await rest_of(connection)
             assert ended_with(connection)[0] == 1011

@@ -18,6 +18,7 @@ from websockets.asyncio.client import connect
 
 from proxy.models import Session
 from replicas.models import PlacementRecord
+from replicas.passive import EJECT_SECONDS
 from tests.acceptance.cluster import Cluster, running_cluster
 from tests.acceptance.servers import PATIENT
 from tests.acceptance.visitors import leave_all, served, visitor
@@ -188,6 +189,7 @@ async def test_failed_attempts_are_counted(observed: Observed) -> None:
         await cluster.place(*replicas)
         replicas[0].refuse()
         before, failed_before = await scrape_all(observed.ports), failures()
+        began = time.time()
         for _ in range(6):
             await (await served(observed.port)).leave()
         await cluster.empty()
@@ -197,8 +199,10 @@ async def test_failed_attempts_are_counted(observed: Observed) -> None:
         assert found["connection_errors_total",] - before["connection_errors_total",] == failed
         assert found["retry_warnings_total",] - before["retry_warnings_total",] == failed
         row = PlacementRecord.objects.filter(replica__name="replica-0")
-        ejections = (await cluster.ask(lambda db: row.using(db).get())).ejections
-        assert ejections >= 1  # more, where they came so late that its time was over
+        record = await cluster.ask(lambda db: row.using(db).get())
+        ejections = record.ejections
+        assert 1 <= ejections <= 1 + (time.time() - began) // EJECT_SECONDS  # again where its time was over meanwhile
+        assert record.ejected_until >= began + EJECT_SECONDS
         assert found["ejections_total",] - before["ejections_total",] == ejections
         await cluster.ask(lambda db: row.using(db).update(ejected_until=time.time() + 59))  # while it is looked at
         fleet = await scrape(observed.port, "/metrics?scope=fleet")

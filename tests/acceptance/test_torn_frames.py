@@ -62,13 +62,13 @@ async def test_a_replica_that_dies_leaves_no_half_frame(router: Router, where: s
         if how == "reset":
             # It destroys what is on its way: how much arrives of that, nobody could tell.
             await until(lambda: has_read(peer), what="the router has read what was sent")
-        died = router.fair_time()
+        died = router.moment()
         if how == "reset":
             peer.abort()
         else:
             peer.writer.write_eof()
         last = await reading
-        assert router.fair_time() - died < 1
+        assert died.ago < 1
     assert_lost(last, inside_a_message=in_message)
 
 
@@ -102,8 +102,8 @@ async def streaming(router: Router, client: Peer, pid: int, number: int) -> tupl
         assert await client.message() is not None
     reading = asyncio.create_task(client.rest())
     os.kill(pid, number)
-    started = router.fair_time()
-    return await reading, router.fair_time() - started
+    started = router.moment()
+    return await reading, started.ago
 
 
 @pytest.mark.parametrize(("name", "seconds"), [("SIGKILL", 1), ("SIGSTOP", 5)])

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from tests.acceptance.moments import Moment
 from tests.acceptance.servers import Router
 from tests.raw import CLOSE, PATIENCE_SECONDS, Peer, frame, raw_client
 from tests.slotted_replica import LEAVE
@@ -29,16 +30,16 @@ class Told(NamedTuple):
     at: float
     position: int
     depth: int
-    fair: float  # fair_clock's
+    moment: Moment
 
 
 @dataclass
 class Visitor:
-    """One client's session. Times are of time.monotonic(), but what is allowed is counted by fair_clock's."""
+    """One client's session. Times are of time.monotonic(); what it may wait for at most is counted by Moments."""
 
     peer: Peer
     opened_at: float
-    fair: Callable[[], float] = time.monotonic
+    routers: tuple[int, ...] = ()  # the processes that it may wait for
     told: list[Told] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
     messages: list[str | bytes] = field(default_factory=list)  # those of its replica
@@ -46,12 +47,11 @@ class Visitor:
     ended_at: float | None = None
     close: tuple[int | None, str] | None = None  # None after the end: it was cut off
     reader: asyncio.Task[None] | None = None
-    _came: float = 0.0  # by `fair`, and so when it was in no line any more
-    _left: float | None = None
+    _left: Moment | None = None  # any line: it was served, or had ended
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self._came = self.fair()
+        self._came = Moment(*self.routers)
 
     @property
     def position(self) -> int | None:
@@ -73,7 +73,7 @@ class Visitor:
                 self._take(found.payload.decode() if found.opcode == 1 else found.payload, now)
                 self._news.set()
         self.ended_at = time.monotonic()
-        self._left = self._left or self.fair()
+        self._left = self._left or Moment(*self.routers)
         self.peer.writer.close()
         self._news.set()
 
@@ -88,22 +88,23 @@ class Visitor:
     def _take(self, message: str | bytes, now: float) -> None:
         words = json.loads(message) if isinstance(message, str) and message.startswith("{") else {}
         if words.get("type") == "queue_status":
-            self.told.append(Told(now, words["position"], words["queue_depth"], self.fair()))
+            self.told.append(Told(now, words["position"], words["queue_depth"], Moment(*self.routers)))
         elif words.get("type") == "error":
             self.errors.append(words)
         else:
             self.served_at = self.served_at or now
-            self._left = self._left or self.fair()
+            self._left = self._left or Moment(*self.routers)
             self.messages.append(message)
 
     async def until(self, condition: Any, seconds: float = PATIENCE_SECONDS, what: str = "what was waited for") -> None:
         """Until `condition(self)` holds; an AssertionError after `seconds`, or when the session ends before."""
-        until = self.fair() + seconds
-        while not condition(self) and not self.over and (left := until - self.fair()) > 0:
-            self._news.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(left):
-                    await self._news.wait()
+        began = Moment(*self.routers)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS + 2 * seconds):
+                while not condition(self) and not self.over and (left := seconds - began.ago) > 0:
+                    self._news.clear()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._news.wait(), left)
         assert condition(self), f"not within {seconds:g} s: {what}; {self.story}"
 
     async def queued(self, seconds: float = 10) -> None:
@@ -147,17 +148,17 @@ class Visitor:
         positions = [told.position for told in self.told]
         assert positions == sorted(positions, reverse=True), self.story
         assert all(1 <= told.position <= told.depth for told in self.told), self.story
-        assert self.told[0].fair - self._came <= FIRST_SECONDS, self.story
-        times = [told.fair for told in self.told] + [self._left or self.fair()]
-        gaps = [after - before for before, after in itertools.pairwise(times)]
+        assert self._came.until(self.told[0].moment) <= FIRST_SECONDS, self.story
+        moments = [told.moment for told in self.told] + [self._left or Moment(*self.routers)]
+        gaps = [before.until(after) for before, after in itertools.pairwise(moments)]
         assert max(gaps) <= TELL_SECONDS, self.story
 
 
 async def visitor(router: Router | int, **options: Any) -> Visitor:
     """Connect, and begin to read."""
-    port, fair = (router, time.monotonic) if isinstance(router, int) else (router.port, router.fair_time)
+    port, pids = (router, ()) if isinstance(router, int) else (router.port, (router.process.pid,))
     peer = await raw_client(port, **options)
-    found = Visitor(peer, time.monotonic(), fair)
+    found = Visitor(peer, time.monotonic(), pids)
     found.reader = asyncio.create_task(found.read(), name="visitor")
     return found
 

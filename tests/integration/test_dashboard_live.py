@@ -70,7 +70,7 @@ class Watcher(WebsocketCommunicator):
 
     async def close_code(self) -> int:
         async with asyncio.timeout(60):
-            while (message := await self.receive_output(10))["type"] != "websocket.close":
+            while (message := await self.receive_output(60))["type"] != "websocket.close":
                 pass
         return int(message["code"])
 

@@ -320,7 +320,7 @@ async def test_stopped_it_does_not_wait_for_who_does_not_answer(tmp_path: Path) 
         connection = await connect(url, proxy=None)
         await paused(connection)
         connection.transport.pause_reading()
-        assert await asyncio.to_thread(running.stop, timeout=30) == 0
+        assert await asyncio.to_thread(running.stop, timeout=8) == 0
         connection.transport.abort()
 
 
