@@ -181,7 +181,7 @@ async def test_a_name_that_does_not_resolve_goes_to_the_next_replica(router: Rou
         async with client(router) as connection:
             await connection.send("hello")
             assert await connection.recv() == "hello"
-        assert started.ago < 3
+        assert started.ago < 2
 
 
 @pytest.mark.parametrize("leaving", ["close", "vanish"])

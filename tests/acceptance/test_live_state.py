@@ -217,7 +217,7 @@ async def test_counts_are_true(cluster: Cluster, operators: list[Operator]) -> N
         await watcher.until(lambda state: state["totals"]["sessions"] == state["totals"]["waiting"] == 0)
         rows, since = await cluster.since(before), watcher.state["at"] - 60
         young = [row for row in rows if row.opened_at.timestamp() >= since]
-        assert watcher.state["totals"]["opened_per_minute"] >= len(young)
+        assert watcher.state["totals"]["opened_per_minute"] >= len(young) > 0
     await cluster.empty()
 
 

@@ -36,10 +36,12 @@ TURNED_DOWN = (
 )
 
 
-async def keep_alive(connection: ClientConnection, every: float, until: float) -> None:
+async def keep_alive(router: Router, connection: ClientConnection, every: float, until: float) -> None:
     """Ping as a browser or a proxy might do, which cuts off whoever does not answer."""
     while time.monotonic() < until:
+        asked = router.moment()
         await soon(await connection.ping())
+        assert asked.ago < every
         await asyncio.sleep(min(every, max(0, until - time.monotonic())))
 
 
@@ -65,11 +67,11 @@ async def sit(
             async with connect(url or router.stream_url, **plain) as waiting:
                 assert await waiting.recv() == QUEUED
                 started = time.monotonic()
-                await keep_alive(waiting, keepalive, started + waiting_seconds)
+                await keep_alive(router, waiting, keepalive, started + waiting_seconds)
                 free.set()
                 await waiting.send("init")
                 assert await waiting.recv() == "init"
-                await keep_alive(waiting, keepalive, started + idle_seconds)
+                await keep_alive(router, waiting, keepalive, started + idle_seconds)
                 for connection in (waiting, idle):
                     await connection.send("still here")
                     assert await connection.recv() == "still here"

@@ -307,7 +307,7 @@ async def test_stopped_it_says_goodbye_and_exits_0(tmp_path: Path) -> None:
             await say(playing)
             await hear(playing, "ltx2_segment_start")
             await paused(idle)
-            assert await asyncio.to_thread(running.stop, timeout=30) == 0
+            assert await asyncio.to_thread(running.stop, timeout=3) == 0
             for connection in (playing, idle, silent):
                 with pytest.raises(ConnectionClosed):
                     await hear(connection, "never")
@@ -320,7 +320,7 @@ async def test_stopped_it_does_not_wait_for_who_does_not_answer(tmp_path: Path) 
         connection = await connect(url, proxy=None)
         await paused(connection)
         connection.transport.pause_reading()
-        assert await asyncio.to_thread(running.stop, timeout=8) == 0
+        assert await asyncio.to_thread(running.stop, timeout=5) == 0
         connection.transport.abort()
 
 

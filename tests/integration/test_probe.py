@@ -16,6 +16,7 @@ import pytest
 from django.test import override_settings
 
 from replicas.probe import MAX_BODY_BYTES, Report, http_client, probe
+from tests.acceptance.moments import Moment
 from tests.integration.http_servers import answering, drips, hangs, http_server
 from tests.ports import free_port
 
@@ -96,8 +97,10 @@ async def test_a_name_that_hangs_is_asked_for_once_at_a_time(
 async def test_a_server_that_is_too_slow_is_a_timeout(behaviour: object) -> None:
     """The deadline is for the whole probe: dripping one byte after the other does not stretch it."""
     async with http_server(behaviour) as server:  # type: ignore[arg-type]
-        async with asyncio.timeout(60):
-            result, _ = await probed(server.url, timeout=0.3)
+        async with http_client() as client:
+            began = Moment()
+            result, _ = await probe(client, server.url, "/health", 0.3)
+        assert began.ago < 1
     assert (result.ok, result.error) == (False, "timeout after 0.3 s")
 
 
@@ -242,7 +245,9 @@ async def test_a_probe_beside_300_hung_ones_is_answered_at_once(client: httpx.As
         async with asyncio.timeout(60):
             while len(hung.requests) < 300:
                 await asyncio.sleep(0.01)
+        began = Moment()
         assert (await probe(client, well.url, "/health", 60))[0].ok
+        assert began.ago < 0.5
         assert not any(task.done() for task in waiting)
         for task in waiting:
             task.cancel()
